@@ -26,6 +26,7 @@ CREATE TABLE events (
   type         TEXT NOT NULL,
   sender       TEXT NOT NULL,
   key_nid      INTEGER REFERENCES state_keys (key_nid),  -- NULL: not a state event
+  membership   TEXT,                        -- content.membership of an m.room.member event
   depth        INTEGER NOT NULL,            -- as claimed, clamped to 2^53-1; never orders anything by itself
   ts           INTEGER NOT NULL,            -- origin_server_ts, as claimed
   received_ts  INTEGER NOT NULL,
@@ -44,7 +45,8 @@ CREATE INDEX events_by_arrival ON events (room_nid, arrival) WHERE topo IS NOT N
 
 CREATE TABLE event_json (
   event_nid INTEGER PRIMARY KEY REFERENCES events (event_nid) ON DELETE CASCADE,
-  json      BLOB NOT NULL                   -- the PDU as signed, without `unsigned`; UTF-8 JSON
+  json      BLOB NOT NULL                   -- the PDU without `unsigned`, packed (store/packing.py); once it is
+                                            -- redacted, its redacted form: the rest is gone for good
 );
 
 CREATE TABLE edges (

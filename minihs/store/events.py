@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events: writing them with their edges, reading them back as `Event`s."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from minihs.matrix import canonical
+from minihs.matrix.event import Event
+from minihs.matrix.room_versions import ROOM_VERSIONS
+from minihs.store import ids
+from minihs.store.database import Reader, Tx
+from minihs.store.packing import pack, unpack
+
+MAX_INTEGER = 2**53 - 1
+
+
+class Outcome(IntEnum):
+    """What became of an event that we keep (spec: "Checks performed on receipt of a PDU")."""
+
+    ACCEPTED = 0
+    SOFT_FAILED = 1
+    """Valid where it stands in the DAG, but not by the current state: not shown, not built upon."""
+    REJECTED = 2
+    """Against the auth rules: never in any state, never built upon."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event with what we know of it."""
+
+    nid: int
+    room_nid: int
+    event: Event
+    outcome: Outcome
+    outlier: bool
+    before_group: int | None
+    after_group: int | None
+    topo: int | None
+    arrival: int | None
+    redacted_by: int | None
+    received_ts: int
+    reason: str | None
+
+
+_SELECT = (
+    "SELECT e.event_nid, e.room_nid, i.event_id, r.room_id, r.version, j.json, e.outcome, e.outlier, e.before_group, "
+    "e.after_group, e.topo, e.arrival, e.redacted_by, e.received_ts, e.reason FROM events e "
+    "JOIN event_ids i USING (event_nid) JOIN rooms r USING (room_nid) JOIN event_json j USING (event_nid) "
+)
+
+
+def _from_row(row: Sequence[Any]) -> StoredEvent:
+    nid, room_nid, event_id, _room_id, version, packed, outcome, outlier, before, after, topo, arrival, redacted_by = row[
+        :13
+    ]
+    event = Event.from_store(canonical.loads(unpack(packed)), ROOM_VERSIONS[version], event_id)
+    return StoredEvent(
+        nid,
+        room_nid,
+        event,
+        Outcome(outcome),
+        bool(outlier),
+        before,
+        after,
+        topo,
+        arrival,
+        redacted_by,
+        row[13],
+        row[14],
+    )
+
+
+def get(db: Reader, event_id: str) -> StoredEvent | None:
+    row = db.execute(_SELECT + "WHERE i.event_id = ?", (event_id,)).fetchone()
+    return None if row is None else _from_row(row)
+
+
+def get_many(db: Reader, event_ids: Collection[str]) -> dict[str, StoredEvent]:
+    """Those of `event_ids` that we have."""
+    found: dict[str, StoredEvent] = {}
+    for part in ids.chunks(event_ids):
+        for row in db.execute(_SELECT + f"WHERE i.event_id IN ({ids.marks(len(part))})", part).fetchall():
+            found[row[2]] = _from_row(row)
+    return found
+
+
+def get_nids(db: Reader, nids: Collection[int]) -> dict[int, StoredEvent]:
+    found: dict[int, StoredEvent] = {}
+    for part in ids.chunks(nids):
+        for row in db.execute(_SELECT + f"WHERE e.event_nid IN ({ids.marks(len(part))})", part).fetchall():
+            found[row[0]] = _from_row(row)
+    return found
+
+
+def known(db: Reader, event_ids: Collection[str]) -> set[str]:
+    """Those of `event_ids` that we hold, outliers and rejected ones included."""
+    found: set[str] = set()
+    for part in ids.chunks(event_ids):
+        found.update(
+            row[0]
+            for row in db.execute(
+                "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) "
+                f"WHERE i.event_id IN ({ids.marks(len(part))})",
+                part,
+            ).fetchall()
+        )
+    return found
+
+
+def rejected(db: Reader, event_ids: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    for part in ids.chunks(event_ids):
+        found.update(
+            row[0]
+            for row in db.execute(
+                "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) "
+                f"WHERE i.event_id IN ({ids.marks(len(part))}) AND e.outcome = {Outcome.REJECTED.value}",
+                part,
+            ).fetchall()
+        )
+    return found
+
+
+def is_rejected(db: Reader, event_id: str) -> bool:
+    row = db.execute(
+        "SELECT e.outcome FROM event_ids i JOIN events e USING (event_nid) WHERE i.event_id = ?", (event_id,)
+    ).fetchone()
+    return row is not None and row[0] == Outcome.REJECTED
+
+
+def insert(
+    tx: Tx,
+    room_nid: int,
+    event: Event,
+    *,
+    outcome: Outcome,
+    received_ts: int,
+    reason: str | None = None,
+    outlier: bool = False,
+    before_group: int | None = None,
+    after_group: int | None = None,
+    topo: int | None = None,
+    arrival: int | None = None,
+) -> int:
+    """Store an event, or give an outlier that we had its place. Returns its number.
+
+    An event stored before keeps its outcome if that was "rejected": nothing ever makes it acceptable.
+    """
+    nid = ids.intern_event(tx, event.event_id)
+    key = None if event.state_key is None else ids.intern_key(tx, event.type, event.state_key)
+    tx.execute(
+        "INSERT INTO events (event_nid, room_nid, type, sender, key_nid, membership, depth, ts, received_ts, outcome, "
+        "reason, outlier, before_group, after_group, topo, arrival, auth_nids) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (event_nid) DO UPDATE SET outlier = excluded.outlier, before_group = excluded.before_group, "
+        "after_group = excluded.after_group, topo = excluded.topo, arrival = excluded.arrival, "
+        "outcome = MAX(outcome, excluded.outcome), reason = COALESCE(reason, excluded.reason) "
+        "WHERE outlier = 1 AND excluded.outlier = 0",
+        (
+            nid,
+            room_nid,
+            event.type,
+            event.sender,
+            key,
+            event.membership,
+            min(event.depth, MAX_INTEGER),
+            max(-MAX_INTEGER, min(event.origin_server_ts, MAX_INTEGER)),
+            received_ts,
+            int(outcome),
+            reason,
+            int(outlier),
+            before_group,
+            after_group,
+            topo,
+            arrival,
+            pack_nids(ids.intern_event(tx, auth_id) for auth_id in event.auth_events),
+        ),
+    )
+    tx.execute(
+        "INSERT OR IGNORE INTO event_json (event_nid, json) VALUES (?, ?)",
+        (nid, pack(canonical.dumps(event.json))),
+    )
+    if not outlier:
+        for prev_id in event.prev_events:
+            tx.execute(
+                "INSERT OR IGNORE INTO edges (event_nid, prev_nid) VALUES (?, ?)",
+                (nid, ids.intern_event(tx, prev_id)),
+            )
+    return nid
+
+
+def move_extremities(tx: Tx, room_nid: int, nid: int, *, forward: bool) -> None:
+    """Bring both kinds of extremity up to date for a timeline event just inserted.
+
+    `forward`: the event is accepted and new (not history), so it replaces its parents as an extremity.
+    """
+    prevs = tx.execute("SELECT prev_nid FROM edges WHERE event_nid = ?", (nid,)).fetchall()
+    if forward:
+        for (prev,) in prevs:
+            tx.execute(
+                "DELETE FROM forward_extremities WHERE room_nid = ? AND event_nid = ?", (room_nid, prev)
+            )
+        tx.execute("INSERT OR IGNORE INTO forward_extremities VALUES (?, ?)", (room_nid, nid))
+    tx.execute("DELETE FROM backward_extremities WHERE room_nid = ? AND event_nid = ?", (room_nid, nid))
+    for (prev,) in prevs:
+        if (
+            tx.execute("SELECT 1 FROM events WHERE event_nid = ? AND topo IS NOT NULL", (prev,)).fetchone()
+            is None
+            and tx.execute(
+                "SELECT 1 FROM events WHERE event_nid = ? AND outlier = 0 AND outcome = 2", (prev,)
+            ).fetchone()
+            is None
+        ):
+            tx.execute("INSERT OR IGNORE INTO backward_extremities VALUES (?, ?, ?)", (room_nid, prev, nid))
+
+
+def redact(tx: Tx, target_nid: int, redaction_nid: int, redacted: Event) -> bool:
+    """Replace an event by its redacted form. False if an earlier redaction already did."""
+    done = tx.execute(
+        "UPDATE events SET redacted_by = ? WHERE event_nid = ? AND redacted_by IS NULL",
+        (redaction_nid, target_nid),
+    ).rowcount
+    if done:
+        tx.execute(
+            "UPDATE event_json SET json = ? WHERE event_nid = ?",
+            (pack(canonical.dumps(redacted.json)), target_nid),
+        )
+    return bool(done)
+
+
+def add_pending_redaction(tx: Tx, target_nid: int, redaction_nid: int) -> None:
+    tx.execute("INSERT OR IGNORE INTO pending_redactions VALUES (?, ?)", (target_nid, redaction_nid))
+
+
+def pending_redactions(db: Reader, target_id: str) -> list[str]:
+    """Redactions (event ids) that came before their target."""
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT r.event_id FROM event_ids t JOIN pending_redactions p ON p.target_nid = t.event_nid "
+            "JOIN event_ids r ON r.event_nid = p.event_nid WHERE t.event_id = ? ORDER BY p.event_nid",
+            (target_id,),
+        ).fetchall()
+    ]
+
+
+def pack_nids(nids: Iterable[int]) -> bytes:
+    return array("q", nids).tobytes()
+
+
+def unpack_nids(blob: bytes) -> array[int]:
+    packed = array("q")
+    packed.frombytes(blob)
+    return packed
+
+
+def auth_chain(db: Reader, nids: Iterable[int], *, limit: int = 200_000) -> set[int]:
+    """All ancestors of the events along auth_events, those themselves not included unless they are ancestors."""
+    seen: set[int] = set()
+    front = set(nids)
+    while front and len(seen) < limit:
+        parents: set[int] = set()
+        for part in ids.chunks(front):
+            for (blob,) in db.execute(
+                f"SELECT auth_nids FROM events WHERE event_nid IN ({ids.marks(len(part))})", part
+            ).fetchall():
+                parents.update(unpack_nids(blob))
+        front = parents - seen
+        seen |= front
+    return seen

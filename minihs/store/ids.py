@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Identifiers outside, integers inside: looking up and interning "nids".
+
+`X_nid(db, ...)` looks up and returns None for what was never seen; `intern_X(tx, ...)` makes the number if need be.
+Interning is idempotent, so a write closure may be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from minihs.store.database import Reader, Tx
+
+_CHUNK = 500
+"""Placeholders per statement; far below SQLite's limit, and few distinct statement texts to cache."""
+
+
+def chunks[T](items: Collection[T]) -> Iterable[list[T]]:
+    """Split what goes into an `IN (...)` list."""
+    rest = list(items)
+    for start in range(0, len(rest), _CHUNK):
+        yield rest[start : start + _CHUNK]
+
+
+def marks(count: int) -> str:
+    """Placeholders for `count` values: `?,?,?`."""
+    return ",".join("?" * count)
+
+
+def event_nid(db: Reader, event_id: str) -> int | None:
+    row = db.execute("SELECT event_nid FROM event_ids WHERE event_id = ?", (event_id,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def event_nids(db: Reader, event_ids: Collection[str]) -> dict[str, int]:
+    """Those of `event_ids` that have a number."""
+    found: dict[str, int] = {}
+    for part in chunks(event_ids):
+        found.update(
+            db.execute(
+                f"SELECT event_id, event_nid FROM event_ids WHERE event_id IN ({marks(len(part))})", part
+            ).fetchall()
+        )
+    return found
+
+
+def event_ids(db: Reader, nids: Collection[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for part in chunks(nids):
+        found.update(
+            db.execute(
+                f"SELECT event_nid, event_id FROM event_ids WHERE event_nid IN ({marks(len(part))})", part
+            ).fetchall()
+        )
+    return found
+
+
+def intern_event(tx: Tx, event_id: str) -> int:
+    nid = event_nid(tx, event_id)
+    if nid is not None:
+        return nid
+    row = tx.execute("INSERT INTO event_ids (event_id) VALUES (?) RETURNING event_nid", (event_id,)).fetchone()
+    return int(row[0])
+
+
+def key_nid(db: Reader, type: str, state_key: str) -> int | None:
+    row = db.execute(
+        "SELECT key_nid FROM state_keys WHERE type = ? AND state_key = ?", (type, state_key)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def intern_key(tx: Tx, type: str, state_key: str) -> int:
+    nid = key_nid(tx, type, state_key)
+    if nid is not None:
+        return nid
+    row = tx.execute(
+        "INSERT INTO state_keys (type, state_key) VALUES (?, ?) RETURNING key_nid", (type, state_key)
+    ).fetchone()
+    return int(row[0])
+
+
+def state_keys(db: Reader, nids: Collection[int]) -> dict[int, tuple[str, str]]:
+    """The (type, state_key) behind each number."""
+    found: dict[int, tuple[str, str]] = {}
+    for part in chunks(nids):
+        for nid, type, state_key in db.execute(
+            f"SELECT key_nid, type, state_key FROM state_keys WHERE key_nid IN ({marks(len(part))})", part
+        ).fetchall():
+            found[nid] = (type, state_key)
+    return found
+
+
+def host_nid(db: Reader, host: str) -> int | None:
+    row = db.execute("SELECT host_nid FROM hosts WHERE host = ?", (host,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def intern_host(tx: Tx, host: str) -> int:
+    nid = host_nid(tx, host)
+    if nid is not None:
+        return nid
+    row = tx.execute("INSERT INTO hosts (host) VALUES (?) RETURNING host_nid", (host,)).fetchone()
+    return int(row[0])
+
+
+def host_name(db: Reader, nid: int) -> str:
+    row = db.execute("SELECT host FROM hosts WHERE host_nid = ?", (nid,)).fetchone()
+    return str(row[0])

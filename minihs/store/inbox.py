@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What other servers sent and we acknowledged, until its room (PDUs) or handler (EDUs) is done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minihs.store.database import Reader, Tx
+from minihs.store.packing import pack, unpack
+
+PDU, EDU = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A row of the inbox."""
+
+    seq: int
+    room_id: str
+    event_id: str
+    origin: str
+    json: bytes
+    received_ts: int
+    attempts: int
+
+
+def answer_of(db: Reader, origin: str, txn_id: str) -> str | None:
+    """What we answered to this transaction before; JSON."""
+    row = db.execute(
+        "SELECT answer FROM inbound_txns WHERE origin = ? AND txn_id = ?", (origin, txn_id)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def remember_answer(tx: Tx, origin: str, txn_id: str, answer: str, now_ms: int) -> None:
+    tx.execute("INSERT OR IGNORE INTO inbound_txns VALUES (?, ?, ?, ?)", (origin, txn_id, answer, now_ms))
+
+
+def forget_answers(tx: Tx, before_ms: int) -> None:
+    tx.execute("DELETE FROM inbound_txns WHERE received_ts < ?", (before_ms,))
+
+
+def stage_pdu(tx: Tx, room_id: str, event_id: str, origin: str, pdu: bytes, now_ms: int) -> bool:
+    """False if the same event waits already."""
+    if tx.execute("SELECT 1 FROM inbox WHERE event_id = ? AND kind = 0", (event_id,)).fetchone():
+        return False
+    tx.execute(
+        "INSERT INTO inbox (kind, room_id, event_id, origin, json, received_ts) VALUES (0, ?, ?, ?, ?, ?)",
+        (room_id, event_id, origin, pack(pdu), now_ms),
+    )
+    return True
+
+
+def stage_edu(tx: Tx, origin: str, edu: bytes, now_ms: int) -> None:
+    tx.execute(
+        "INSERT INTO inbox (kind, origin, json, received_ts) VALUES (1, ?, ?, ?)", (origin, pack(edu), now_ms)
+    )
+
+
+def size(db: Reader) -> int:
+    """Rows that wait. (A count over the primary key of a table that is nearly always empty.)"""
+    return int(db.execute("SELECT COUNT(*) FROM inbox").fetchone()[0])
+
+
+_SELECT = "SELECT seq, room_id, event_id, origin, json, received_ts, attempts FROM inbox "
+
+
+def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]:
+    """PDUs of a room that are due, in the order they came."""
+    return [
+        Staged(row[0], row[1], row[2], row[3], unpack(row[4]), row[5], row[6])
+        for row in db.execute(
+            _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? ORDER BY seq LIMIT ?",
+            (room_id, now_ms, limit),
+        ).fetchall()
+    ]
+
+
+def next_edus(db: Reader, limit: int) -> list[Staged]:
+    return [
+        Staged(row[0], row[1], row[2], row[3], unpack(row[4]), row[5], row[6])
+        for row in db.execute(_SELECT + "WHERE kind = 1 ORDER BY seq LIMIT ?", (limit,)).fetchall()
+    ]
+
+
+def rooms_waiting(db: Reader) -> list[tuple[str, int]]:
+    """(room id, earliest time in ms at which one of its PDUs is due)."""
+    return list(
+        db.execute("SELECT room_id, MIN(not_before) FROM inbox WHERE kind = 0 GROUP BY room_id").fetchall()
+    )
+
+
+def waiting_event_ids(db: Reader, room_id: str) -> set[str]:
+    return {
+        row[0]
+        for row in db.execute(
+            "SELECT event_id FROM inbox WHERE room_id = ? AND kind = 0", (room_id,)
+        ).fetchall()
+    }
+
+
+def remove(tx: Tx, seq: int) -> None:
+    tx.execute("DELETE FROM inbox WHERE seq = ?", (seq,))
+
+
+def defer(tx: Tx, seq: int, not_before_ms: int) -> None:
+    """Try again later; the attempt is counted."""
+    tx.execute("UPDATE inbox SET attempts = attempts + 1, not_before = ? WHERE seq = ?", (not_before_ms, seq))

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The current state unfolded: state, memberships and resident servers for point reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from minihs.matrix.ids import domain_of
+from minihs.store import ids
+from minihs.store.database import Reader, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    room_nid: int
+    user_id: str
+    membership: str
+    event_nid: int
+    pos: int
+    forgotten: bool
+    stripped: str | None
+    """JSON of invite_room_state or knock_room_state, of rooms that we are not in."""
+
+
+_SELECT = "SELECT room_nid, user_id, membership, event_nid, pos, forgotten, stripped FROM memberships "
+
+
+def get(db: Reader, room_nid: int, user_id: str) -> Membership | None:
+    row = db.execute(_SELECT + "WHERE room_nid = ? AND user_id = ?", (room_nid, user_id)).fetchone()
+    return None if row is None else Membership(*row)
+
+
+def of_user(db: Reader, user_id: str) -> list[Membership]:
+    return [Membership(*row) for row in db.execute(_SELECT + "WHERE user_id = ?", (user_id,)).fetchall()]
+
+
+def local_joined(db: Reader, room_nid: int) -> list[str]:
+    """Our own users who are joined."""
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT user_id FROM memberships WHERE room_nid = ? AND membership = 'join' AND local = 1",
+            (room_nid,),
+        ).fetchall()
+    ]
+
+
+def current_state_ids(db: Reader, room_nid: int) -> list[tuple[str, str, str]]:
+    """(type, state_key, event_id) of the whole current state."""
+    return list(
+        db.execute(
+            "SELECT k.type, k.state_key, i.event_id FROM current_state s JOIN state_keys k USING (key_nid) "
+            "JOIN event_ids i USING (event_nid) WHERE s.room_nid = ?",
+            (room_nid,),
+        ).fetchall()
+    )
+
+
+def current_state_event(db: Reader, room_nid: int, type: str, state_key: str) -> str | None:
+    """The event id at one place of the current state."""
+    row = db.execute(
+        "SELECT i.event_id FROM state_keys k JOIN current_state s USING (key_nid) "
+        "JOIN event_ids i USING (event_nid) WHERE s.room_nid = ? AND k.type = ? AND k.state_key = ?",
+        (room_nid, type, state_key),
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def apply_state_changes(
+    tx: Tx,
+    room_nid: int,
+    room_id: str,
+    group_nid: int,
+    changes: Mapping[int, int | None],
+    *,
+    pos: int,
+    our_name: str,
+) -> bool:
+    """Move the unfolded current state by `changes` (key_nid → event_nid, None: gone), for clients as of `pos`.
+
+    Returns whether the set of resident servers may have changed.
+    """
+    tx.execute("UPDATE rooms SET state_group = ? WHERE room_nid = ?", (group_nid, room_nid))
+    tx.execute(
+        "INSERT INTO room_states VALUES (?, ?, ?) ON CONFLICT (room_nid, pos) DO UPDATE SET group_nid = excluded.group_nid",
+        (room_nid, pos, group_nid),
+    )
+    for key_nid, event_nid in changes.items():
+        if event_nid is None:
+            tx.execute("DELETE FROM current_state WHERE room_nid = ? AND key_nid = ?", (room_nid, key_nid))
+        else:
+            tx.execute(
+                "INSERT INTO current_state VALUES (?, ?, ?) "
+                "ON CONFLICT (room_nid, key_nid) DO UPDATE SET event_nid = excluded.event_nid",
+                (room_nid, key_nid, event_nid),
+            )
+    hosts_changed = False
+    keys = [
+        (nid, key[1]) for nid, key in ids.state_keys(tx, list(changes)).items() if key[0] == "m.room.member"
+    ]
+    for key_nid, user_id in keys:
+        hosts_changed |= _set_from_state(
+            tx, room_nid, room_id, user_id, changes[key_nid], pos=pos, our_name=our_name
+        )
+    return hosts_changed
+
+
+def _set_from_state(
+    tx: Tx, room_nid: int, room_id: str, user_id: str, event_nid: int | None, *, pos: int, our_name: str
+) -> bool:
+    try:
+        host = domain_of(user_id)
+    except ValueError:
+        return False  # a member event whose state key is no user id concerns nobody
+    row = tx.execute(
+        "SELECT membership FROM memberships WHERE room_nid = ? AND user_id = ?", (room_nid, user_id)
+    ).fetchone()
+    before = None if row is None else row[0]
+    if event_nid is None:
+        after, nid = "leave", 0
+    else:
+        row = tx.execute("SELECT membership FROM events WHERE event_nid = ?", (event_nid,)).fetchone()
+        after, nid = row[0] or "leave", event_nid
+    return _write(
+        tx, room_nid, room_id, user_id, host, before, after, nid, pos=pos, our_name=our_name, stripped=None
+    )
+
+
+def _write(
+    tx: Tx,
+    room_nid: int,
+    room_id: str,
+    user_id: str,
+    host: str,
+    before: str | None,
+    after: str,
+    event_nid: int,
+    *,
+    pos: int,
+    our_name: str,
+    stripped: str | None,
+) -> bool:
+    host_nid = ids.intern_host(tx, host)
+    local = host == our_name
+    tx.execute(
+        "INSERT INTO memberships (room_nid, user_id, host_nid, membership, event_nid, local, pos, stripped) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (room_nid, user_id) DO UPDATE SET membership = excluded.membership, "
+        "event_nid = excluded.event_nid, pos = excluded.pos, stripped = excluded.stripped, "
+        "forgotten = CASE WHEN excluded.membership IN ('leave', 'ban') THEN forgotten ELSE 0 END",
+        (room_nid, user_id, host_nid, after, event_nid, int(local), pos, stripped),
+    )
+    if local:
+        tx.execute(
+            "INSERT INTO membership_log VALUES (?, ?, ?, ?, ?) ON CONFLICT (user_id, pos, room_nid) "
+            "DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid",
+            (user_id, pos, room_nid, after, event_nid),
+        )
+        tx.wake(f"user:{user_id}")
+    if (before == "join") == (after == "join"):
+        return False
+    tx.execute(
+        "INSERT INTO room_hosts VALUES (?, ?, MAX(?, 0)) ON CONFLICT (room_nid, host_nid) "
+        "DO UPDATE SET joined = MAX(joined + ?, 0)",
+        (room_nid, host_nid, 1 if after == "join" else -1, 1 if after == "join" else -1),
+    )
+    return True
+
+
+def set_out_of_band(
+    tx: Tx,
+    room_nid: int,
+    room_id: str,
+    user_id: str,
+    membership: str,
+    event_nid: int,
+    *,
+    our_name: str,
+    stripped: str | None = None,
+) -> int:
+    """A local user's invite, knock or leave in a room that we are not in. Returns its `pos`."""
+    pos = tx.next_pos()
+    before = get(tx, room_nid, user_id)
+    _write(
+        tx,
+        room_nid,
+        room_id,
+        user_id,
+        domain_of(user_id),
+        before.membership if before else None,
+        membership,
+        event_nid,
+        pos=pos,
+        our_name=our_name,
+        stripped=stripped,
+    )
+    tx.wake(f"room:{room_id}")
+    return pos
+
+
+def forget(tx: Tx, room_nid: int, user_id: str) -> None:
+    tx.execute("UPDATE memberships SET forgotten = 1 WHERE room_nid = ? AND user_id = ?", (room_nid, user_id))
+
+
+def drop_unfolded(tx: Tx, room_nid: int) -> None:
+    """We left the room (or fetch its state anew): what is unfolded from state no longer holds.
+
+    Rows of local users stay: they remember that they left.
+    """
+    tx.execute("DELETE FROM current_state WHERE room_nid = ?", (room_nid,))
+    tx.execute("DELETE FROM room_hosts WHERE room_nid = ?", (room_nid,))
+    tx.execute("DELETE FROM memberships WHERE room_nid = ? AND local = 0", (room_nid,))
+    tx.execute("DELETE FROM forward_extremities WHERE room_nid = ?", (room_nid,))

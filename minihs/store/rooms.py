@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rooms as such: their row, forward and backward extremities, who resides in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minihs.store import ids
+from minihs.store.database import Reader, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A row of `rooms`."""
+
+    room_nid: int
+    room_id: str
+    version: str | None
+    state_group: int | None
+    resident: bool
+    published: bool
+
+
+def get(db: Reader, room_id: str) -> Room | None:
+    row = db.execute(
+        "SELECT room_nid, room_id, version, state_group, resident, published FROM rooms WHERE room_id = ?",
+        (room_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    return Room(row[0], row[1], row[2], row[3], bool(row[4]), bool(row[5]))
+
+
+def room_nid(db: Reader, room_id: str) -> int | None:
+    row = db.execute("SELECT room_nid FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def room_ids(db: Reader, nids: list[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for part in ids.chunks(nids):
+        found.update(
+            db.execute(
+                f"SELECT room_nid, room_id FROM rooms WHERE room_nid IN ({ids.marks(len(part))})", part
+            ).fetchall()
+        )
+    return found
+
+
+def intern(tx: Tx, room_id: str, version: str | None) -> int:
+    """The room's number, its row made if we never heard of it; a version once known is kept."""
+    tx.execute(
+        "INSERT INTO rooms (room_id, version) VALUES (?, ?) "
+        "ON CONFLICT (room_id) DO UPDATE SET version = COALESCE(version, excluded.version)",
+        (room_id, version),
+    )
+    row = tx.execute("SELECT room_nid FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
+    return int(row[0])
+
+
+def set_resident(tx: Tx, room_nid: int, resident: bool) -> None:
+    tx.execute("UPDATE rooms SET resident = ? WHERE room_nid = ?", (int(resident), room_nid))
+
+
+def set_published(tx: Tx, room_nid: int, published: bool) -> None:
+    tx.execute("UPDATE rooms SET published = ? WHERE room_nid = ?", (int(published), room_nid))
+
+
+def resident_rooms(db: Reader) -> list[str]:
+    return [row[0] for row in db.execute("SELECT room_id FROM rooms WHERE resident = 1").fetchall()]
+
+
+def forward_extremities(db: Reader, room_nid: int) -> list[tuple[int, str, int, int]]:
+    """(event_nid, event_id, topo, after_group) of each."""
+    return list(
+        db.execute(
+            "SELECT e.event_nid, i.event_id, e.topo, e.after_group FROM forward_extremities f "
+            "JOIN events e USING (event_nid) JOIN event_ids i USING (event_nid) "
+            "WHERE f.room_nid = ? ORDER BY e.event_nid",
+            (room_nid,),
+        ).fetchall()
+    )
+
+
+def backward_extremities(db: Reader, room_nid: int, limit: int = 200) -> list[tuple[str, int, int]]:
+    """(missing event id, topo and nid of an event that names it), those nearest to the present first."""
+    return list(
+        db.execute(
+            "SELECT i.event_id, MAX(e.topo), e.event_nid FROM backward_extremities b "
+            "JOIN events e ON e.event_nid = b.successor JOIN event_ids i ON i.event_nid = b.event_nid "
+            "WHERE b.room_nid = ? GROUP BY b.event_nid ORDER BY MAX(e.topo) DESC LIMIT ?",
+            (room_nid, limit),
+        ).fetchall()
+    )
+
+
+def hosts(db: Reader, room_nid: int) -> list[str]:
+    """Servers with a joined user, by the current state; the one with most users first."""
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT h.host FROM room_hosts r JOIN hosts h USING (host_nid) "
+            "WHERE r.room_nid = ? AND r.joined > 0 ORDER BY r.joined DESC, h.host",
+            (room_nid,),
+        ).fetchall()
+    ]
+
+
+def has_host(db: Reader, room_nid: int, host: str) -> bool:
+    return (
+        db.execute(
+            "SELECT 1 FROM room_hosts r JOIN hosts h USING (host_nid) "
+            "WHERE r.room_nid = ? AND h.host = ? AND r.joined > 0",
+            (room_nid, host),
+        ).fetchone()
+        is not None
+    )
+
+
+def purge(tx: Tx, room_nid: int) -> None:
+    """Forget all of a room; dependent rows go with it."""
+    tx.execute("DELETE FROM rooms WHERE room_nid = ?", (room_nid,))
