@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server: its parts, put together, and the nursery that they all run in.
+
+`Server` is a value. A process runs one; the tests run many in one trio loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+import trio
+
+from minihs.config import Config
+from minihs.matrix.errors import unauthorized
+from minihs.requester import Requester
+from minihs.runtime import Runtime
+from minihs.signing_key import load_or_create
+from minihs.web.app import App
+from minihs.web.connection import Address
+from minihs.web.serving import Edge
+from minihs.web.services import Services
+
+log = structlog.get_logger(__name__)
+
+
+class NoUsers:
+    """Stands in until there are accounts."""
+
+    def requester_for_token(self, token: str) -> Requester | None:
+        return None
+
+
+class NoRequestAuth:
+    """Stands in until signatures of requests are checked."""
+
+    async def authenticate(self, method: str, raw_uri: str, headers: Mapping[str, str], content: Any) -> str:
+        raise unauthorized("This server can't check signatures yet.")
+
+
+class Server:
+    """A running homeserver."""
+
+    def __init__(self, services: Services, nursery: trio.Nursery) -> None:
+        self.services = services
+        self.edge = Edge(App(services))
+        self.nursery = nursery
+        self._stop = trio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, config: Config, runtime: Runtime | None = None, *, network: Any = None, resolver: Any = None
+    ) -> AsyncIterator[Server]:
+        """Build the parts and start what runs by itself; `serve` or `handle` then let the world in."""
+        runtime = runtime or Runtime()
+        config.data_path.mkdir(parents=True, exist_ok=True)
+        async with trio.open_nursery() as nursery:
+            server = cls(build(config, runtime, nursery), nursery)
+            try:
+                yield server
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def handle(self, stream: trio.abc.Stream, peer: Address, local: Address) -> None:
+        """Serve one connection of whatever kind: the in-memory network of the tests comes in here."""
+        await self.edge.handle(stream, peer, local)
+
+    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen as configured until `stop`; returns when the open requests have ended."""
+        await self.edge.open(self.services.config)
+        for door in self.edge.doors:
+            log.info("listening", address=str(door), apis=",".join(sorted(door.policy.apis)))
+        task_status.started()
+        await self.edge.serve(self._stop)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+def build(config: Config, runtime: Runtime, nursery: trio.Nursery) -> Services:
+    """The parts, in the order in which they need each other."""
+    signing_key = load_or_create(config.signing_key_path, runtime.random)
+    users = NoUsers()
+    request_auth = NoRequestAuth()
+    return Services(
+        config=config, runtime=runtime, signing_key=signing_key, users=users, request_auth=request_auth
+    )

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The application: from an HTTP request to its handler and back.
+
+`ROUTE_MODULES` is the list of everything that is served. Quart-Trio brings the request, the URL map and the
+cancelling of handlers whose client has gone; what happens to a request here is one straight line:
+route → authenticate → rate limit → handler → answer.
+"""
+
+from __future__ import annotations
+
+import time
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+from quart.wrappers import Request
+from quart.wrappers.base import ClientDisconnectedError
+from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
+from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.routing import BaseConverter, Rule
+
+from minihs.matrix import canonical
+from minihs.matrix.errors import unauthorized, unrecognized
+from minihs.web.body import BoundedRequest
+from minihs.web.client_address import client_address
+from minihs.web.errors import error_answer, routing_refusal
+from minihs.web.rate_limits import RateLimiter, network_of
+from minihs.web.requester import access_token, authenticate
+from minihs.web.routes import well_known
+from minihs.web.routes.client import versions
+from minihs.web.routing import Answer, Auth, Call, Route
+from minihs.web.services import Services
+
+ROUTE_MODULES: list[ModuleType] = [
+    versions,
+    well_known,
+]
+
+CORS_HEADERS = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS, HEAD"),
+    (b"access-control-allow-headers", b"X-Requested-With, Content-Type, Authorization, Range"),
+    (b"access-control-expose-headers", b"Content-Disposition, Content-Range, Retry-After"),
+]
+
+SERVER_TO_SERVER = (b"/_matrix/federation/", b"/_matrix/key/")
+"""Paths that no browser has a use for; all others, unknown ones included, carry the CORS headers."""
+
+log = structlog.get_logger(__name__)
+
+
+class Segment(BaseConverter):
+    """One path segment, still percent-encoded when it is matched, decoded for the handler."""
+
+    regex = "[^/]+"
+
+    def to_python(self, value: str) -> str:
+        try:
+            return unquote_to_bytes(value).decode()
+        except UnicodeDecodeError as error:
+            raise BadRequest from error
+
+
+class App(QuartTrio):
+    """The ASGI application of one server."""
+
+    request_class = BoundedRequest
+
+    def __init__(self, services: Services, modules: list[ModuleType] | None = None) -> None:
+        super().__init__(__name__, static_folder=None)
+        self.services = services
+        self.limiter = RateLimiter(services.runtime.clock, enabled=services.config.rate_limits.enabled)
+        self.asgi_http_class = Exchange
+        self.url_map.converters["default"] = self.url_map.converters["string"] = Segment
+        self.url_map.merge_slashes = False
+        self.url_map.redirect_defaults = False
+        for module in ROUTE_MODULES if modules is None else modules:
+            for route in module.routes.all:
+                self.add_route(route)
+
+    def add_route(self, route: Route) -> None:
+        for path in route.paths:
+            rule = Rule(path.replace("{", "<").replace("}", ">"), methods=[route.method], endpoint=route)
+            self.url_map.add(rule)
+
+    def match(self, request: Request) -> tuple[Route, dict[str, str]]:
+        """The route and its path parameters, by the path as it was sent: %2F is not a slash."""
+        adapter = self.url_map.bind("", path_info=request.scope["raw_path"].decode("ascii"))
+        try:
+            route, arguments = adapter.match(method=request.method)
+        except HTTPException as error:
+            raise routing_refusal(error) from None
+        if route.api not in request.scope["state"]["apis"]:
+            raise unrecognized(404)
+        return route, dict(arguments)
+
+    async def answer(self, request: BoundedRequest) -> Answer:
+        if request.method == "OPTIONS":
+            return Answer(200, json={})
+        route, arguments = self.match(request)
+        call = Call(self.services, request, route, client_address(request))
+        await self.authenticate(call)
+        if route.limit is not None:
+            requester = call.maybe_requester
+            self.limiter.check(
+                route.limit, requester.user_id if requester else network_of(call.remote_address)
+            )
+        result = await route.handler(call, **arguments)
+        return result if isinstance(result, Answer) else Answer(200, json=result)
+
+    async def authenticate(self, call: Call) -> None:
+        match call.route.auth:
+            case Auth.NONE:
+                return
+            case Auth.FEDERATION:
+                await self.authenticate_server(call)
+            case Auth.CLIENT | Auth.OPTIONAL_CLIENT as auth:
+                token = access_token(call.headers.get("Authorization"), call.query.get("access_token"))
+                if token or auth is Auth.CLIENT:
+                    call.set_requester(authenticate(self.services.users, token))
+                    structlog.contextvars.bind_contextvars(user=call.requester.user_id)
+
+    async def authenticate_server(self, call: Call) -> None:
+        # Looked at before the body is read, so that strangers can't make us parse megabytes for nothing.
+        if not call.headers.get("Authorization", "").lower().startswith("x-matrix"):
+            raise unauthorized("The request is not signed: it has no X-Matrix Authorization header.")
+        content = None
+        if call.method in {"PUT", "POST"}:
+            content = await call.json_value(optional=True)
+        call.origin = await self.services.request_auth.authenticate(
+            call.method, call.raw_uri, call.headers, content
+        )
+        structlog.contextvars.bind_contextvars(origin=call.origin)
+
+
+class Exchange(TrioASGIHTTPConnection):
+    """One request and its response. Quart's own request context is left out: handlers get a `Call`."""
+
+    app: App
+
+    async def handle_request(self, nursery: Any, request: Any, send: ASGISendCallable) -> None:
+        started = time.perf_counter()
+        path = self.scope["raw_path"]
+        structlog.contextvars.bind_contextvars(method=request.method, path=path.decode("ascii")[:200])
+        try:
+            answer = await self.app.answer(request)
+        except ClientDisconnectedError:
+            nursery.cancel_scope.cancel()
+            return
+        except Exception as error:  # noqa: BLE001 - the edge: every failure becomes an answer, bugs are logged
+            answer = error_answer(error, self.app.services.runtime.random)
+        request.body.discard()
+        headers = [] if path.startswith(SERVER_TO_SERVER) else list(CORS_HEADERS)
+        await send_answer(send, answer, headers)
+        log.debug("answered", status=answer.status, ms=round((time.perf_counter() - started) * 1000, 1))
+        nursery.cancel_scope.cancel()
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        structlog.contextvars.clear_contextvars()
+        await super().__call__(receive, send)
+
+
+async def send_answer(send: ASGISendCallable, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
+    body = answer.body
+    if body is None:
+        body = canonical.dumps(answer.json)
+        headers.append((b"content-type", b"application/json"))
+    for name, value in answer.headers.items():
+        headers.append((name.lower().encode("ascii"), value.encode("latin-1")))
+    if isinstance(body, bytes):
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send(
+        {"type": "http.response.start", "status": answer.status, "headers": headers, "trailers": False}
+    )
+    if isinstance(body, bytes):
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        return
+    async for chunk in body:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this server speaks: GET /versions and GET /capabilities (client-server-api, "API Standards")."""
+
+from __future__ import annotations
+
+from minihs.matrix.room_versions import ROOM_VERSIONS
+from minihs.web.routing import CLIENT, NONE, Call, JsonObject, Routes
+
+routes = Routes()
+
+SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in range(1, 13))]
+"""All that we answer to, not only the newest: some clients refuse a server that names none of v1.1 to v1.9."""
+
+
+@routes.get("/_matrix/client/versions", auth=NONE)
+async def versions(_: Call) -> JsonObject:
+    return {"versions": SPEC_VERSIONS, "unstable_features": {}}
+
+
+@routes.get("/_matrix/client/v3/capabilities", auth=CLIENT)
+async def capabilities(call: Call) -> JsonObject:
+    return {
+        "capabilities": {
+            "m.room_versions": {
+                "default": call.services.config.rooms.default_version,
+                "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+            },
+            "m.change_password": {"enabled": False},
+            "m.set_displayname": {"enabled": True},
+            "m.set_avatar_url": {"enabled": True},
+            "m.3pid_changes": {"enabled": False},
+            "m.get_login_token": {"enabled": False},
+        }
+    }

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a running server, as route handlers receive them in `call.services`.
+
+`server.py` builds them. Each part is a field; there is no other way from a route to the rest of the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from minihs.config import Config
+from minihs.matrix.signatures import SigningKey
+from minihs.runtime import Runtime
+from minihs.web.requester import TokenHolder
+
+
+class RequestAuthenticator(Protocol):
+    """Checks X-Matrix signatures (`federation/request_auth.py`)."""
+
+    async def authenticate(self, method: str, raw_uri: str, headers: Mapping[str, str], content: Any) -> str:
+        """The server name that signed the request; MatrixError 401 if it is not rightly signed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """All the parts. Others add theirs as they come to be."""
+
+    config: Config
+    runtime: Runtime
+    signing_key: SigningKey
+    users: TokenHolder
+    request_auth: RequestAuthenticator
