@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Content hashes, reference hashes and the event ids made of them (spec: server-server-api, "Signing Events")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from minihs.matrix import canonical, unpadded
+from minihs.matrix.canonical import JsonObject
+from minihs.matrix.redaction import redact
+from minihs.matrix.room_versions import RoomVersion
+
+if TYPE_CHECKING:
+    from minihs.matrix.event import Event
+
+_NOT_IN_CONTENT_HASH = frozenset({"unsigned", "signatures", "hashes"})
+
+
+def content_hash(pdu: JsonObject) -> bytes:
+    """The hash that `hashes.sha256` must hold: over everything but `unsigned`, `signatures` and `hashes`."""
+    return _content_hash(pdu, canonical.encode)
+
+
+def with_content_hash(pdu: JsonObject) -> JsonObject:
+    """A copy of `pdu` whose `hashes` holds its content hash."""
+    return {**pdu, "hashes": {"sha256": unpadded.encode(content_hash(pdu))}}
+
+
+def has_right_content_hash(event: Event) -> bool:
+    """Whether the event is whole. If not, its redacted form is to be used in its place."""
+    claimed = event.json["hashes"].get("sha256")
+    if not isinstance(claimed, str):
+        return False
+    try:
+        expected = unpadded.decode(claimed)
+    except ValueError:
+        return False
+    return expected == _content_hash(event.json, _encoder(event.version))
+
+
+def signed_bytes(pdu: JsonObject, version: RoomVersion) -> bytes:
+    """What an event's signatures are made over, and what its reference hash is taken of: the canonical JSON of
+    the redacted event without `signatures` and `unsigned`."""
+    kept = redact(pdu, version)
+    kept.pop("signatures", None)
+    return _encoder(version)(kept)
+
+
+def reference_hash(pdu: JsonObject, version: RoomVersion) -> bytes:
+    """The hash that names an event: in its id since room version 3, beside the id in references before."""
+    return sha256(signed_bytes(pdu, version)).digest()
+
+
+def event_id_of(pdu: JsonObject, version: RoomVersion) -> str:
+    """The id of an event: stated in it in room versions 1 and 2, made of its reference hash since."""
+    if version.event_format == 1:
+        event_id: str = pdu["event_id"]
+        return event_id
+    digest = reference_hash(pdu, version)
+    return "$" + (unpadded.encode(digest) if version.event_format == 2 else unpadded.encode_urlsafe(digest))
+
+
+def _content_hash(pdu: JsonObject, encode: Callable[[Any], bytes]) -> bytes:
+    return sha256(encode({k: v for k, v in pdu.items() if k not in _NOT_IN_CONTENT_HASH})).digest()
+
+
+def _encoder(version: RoomVersion) -> Callable[[Any], bytes]:
+    """Events of strict versions have passed `check_strict` when they became an `Event`."""
+    return canonical.encode_checked if version.strict_json else canonical.encode
