@@ -76,10 +76,10 @@ CREATE TABLE pending_redactions (target_nid INTEGER NOT NULL, event_nid INTEGER 
 
 -- State groups: a parent and the keys that changed; now and then a packed snapshot of the whole.
 CREATE TABLE state_groups (
-  group_nid INTEGER PRIMARY KEY,
+  group_nid INTEGER PRIMARY KEY AUTOINCREMENT, -- always above its parent; never used again, so it may be cached
   room_nid  INTEGER NOT NULL REFERENCES rooms (room_nid) ON DELETE CASCADE,
   parent    INTEGER,
-  hops      INTEGER NOT NULL,               -- steps to the nearest snapshot along the parents
+  hops      INTEGER NOT NULL,               -- changes between here and the nearest snapshot along the parents
   snapshot  BLOB                            -- packed (key_nid, event_nid) pairs, or NULL
 );
 CREATE INDEX state_groups_by_room ON state_groups (room_nid);
