@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON in and out: hostile bytes to values, and values to Canonical JSON (spec: appendices, "Canonical JSON").
+"""JSON in and out: hostile bytes to values, values to bytes (spec: appendices, "Canonical JSON").
 
-canonicaljson defines what the bytes are. orjson makes the same bytes several times faster, but only for values
-without floats and without integers outside 64 bits: it writes NaN as null, some floats differently, and *reads*
-integers of 2^64 and more as floats without saying so. So every value is looked over once, and what orjson
-would get wrong goes through the standard library and canonicaljson instead.
+canonicaljson defines what the bytes are. orjson makes the same bytes several times faster, but only for
+values without floats and without integers outside 64 bits: it writes NaN as null, some floats differently,
+and *reads* integers of 2^64 and more as floats without saying so. So every value is looked over once, and
+what orjson would get wrong goes through the standard library and canonicaljson instead.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class BadJson(ValueError):
 def loads(data: bytes, *, strict: bool = False, max_depth: int = MAX_DEPTH) -> Any:
     """Parse bytes from the network. BadJson unless they are UTF-8 JSON nested at most `max_depth` deep.
 
-    Refused as well: a byte order mark, NaN and Infinity, escapes of lone surrogates. Of duplicate keys the last
-    one counts. Integers of any size stay exact. `strict` adds the rules of `check_strict`.
+    Refused as well: a byte order mark, NaN and Infinity, escapes of lone surrogates. Of duplicate keys the
+    last one counts. Integers of any size stay exact. `strict` adds the rules of `check_strict`.
     """
     try:
         value = orjson.loads(data)
@@ -64,8 +64,8 @@ def loads(data: bytes, *, strict: bool = False, max_depth: int = MAX_DEPTH) -> A
 def encode(value: Any) -> bytes:
     """Canonical JSON. BadJson for what has none: lone surrogates, NaN, keys or values of foreign types.
 
-    Floats and large integers are written as canonicaljson writes them, since rooms before version 6 and signed
-    requests may hold them and every server must hash the same bytes.
+    Floats and large integers are written as canonicaljson writes them, since rooms before version 6 and
+    signed requests may hold them and every server must hash the same bytes.
     """
     if not _survey(value, None):
         try:
@@ -84,7 +84,7 @@ def encode_checked(value: Any) -> bytes:
 
 
 def check_strict(value: Any, *, max_depth: int = MAX_DEPTH) -> None:
-    """What room versions 6 and later demand of a whole event: no floats, integers within ±(2^53-1). BadJson."""
+    """BadJson for floats and integers beyond ±(2^53-1): events since room version 6 must hold none."""
     level: list[Any] = [(value,)]
     for _ in range(max_depth + 1):
         deeper: list[Any] = []

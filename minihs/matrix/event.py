@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Event: one event of a room, in any room version (spec: server-server-api, "PDUs").
 
-There are three ways to get one. `Event.from_wire` checks everything that can be checked about the event by itself,
-`Event.from_store` trusts what an earlier check let in, `build_event` makes and signs a new one of ours.
+There are three ways to get one. `Event.from_wire` checks everything that can be checked about the event by
+itself, `Event.from_store` trusts what an earlier check let in, `build_event` makes and signs a new one of
+ours.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ __all__ = ["Event", "EventError", "build_event"]
 class Event:
     """An event with its id. Never changed after it is made; two events with the same id are equal.
 
-    What differs between room versions is settled here: `room_id`, `event_id`, `prev_events`, `auth_events` and
-    `redacts` mean the same in all of them.
+    What differs between room versions is settled here: `room_id`, `event_id`, `prev_events`, `auth_events`
+    and `redacts` mean the same in all of them.
     """
 
     __slots__ = (
@@ -67,8 +68,8 @@ class Event:
     redacts: str | None
     """What an `m.room.redaction` redacts, wherever this version says so."""
     json: JsonObject
-    """The event as it is signed and hashed and sent to other servers, without `unsigned`. So in room versions 1
-    and 2 it has an `event_id`, and in version 12 a create event has no `room_id`."""
+    """The event as it is signed and hashed and sent to other servers, without `unsigned`. So in room
+    versions 1 and 2 it has an `event_id`, and in version 12 a create event has no `room_id`."""
 
     def __init__(self, pdu: JsonObject, version: RoomVersion, event_id: str) -> None:
         self.version = version
@@ -174,9 +175,9 @@ def build_event(
 ) -> Event:
     """A new event, hashed and signed. EventError if it would not be a valid one, for instance too large.
 
-    `room_id` is None for a create event of room version 12. Room versions 1 and 2 need `random_id` for the event's
-    own id, and in `prev_hashes` the reference hash (base64) of every event that is referred to. What we make is
-    strict JSON in every version, and its depth never more than 2^53-1.
+    `room_id` is None for a create event of room version 12. Room versions 1 and 2 need `random_id` for the
+    event's own id, and in `prev_hashes` the reference hash (base64) of every event that is referred to.
+    What we make is strict JSON in every version, and its depth never more than 2^53-1.
     """
     pdu: JsonObject = {
         "type": type,

@@ -77,8 +77,8 @@ def check_fields(pdu: JsonObject, version: RoomVersion) -> None:
 def well_formed_signatures(signatures: JsonObject) -> JsonObject:
     """The entries of `signatures` that have the right shape.
 
-    Anybody who passes an event on can add to its signatures, and nothing covers them. So rubbish in there costs
-    its entry, not the event.
+    Anybody who passes an event on can add to its signatures, and nothing covers them. So rubbish in there
+    costs its entry, not the event.
     """
     if all(
         type(of_server) is dict and all(type(text) is str for text in of_server.values())

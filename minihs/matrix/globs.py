@@ -58,8 +58,8 @@ def _find(piece: str, text: str, start: int, end: int) -> int:
     """Where `piece` first occurs within text[start:end], or -1."""
     if "?" not in piece:
         return text.find(piece, start, end)
-    # Bit i of `alive` says that piece[: i + 1] ends at the current character: all attempts advance together, in
-    # one step per character of the text.
+    # Bit i of `alive` says that piece[: i + 1] ends at the current character: all attempts advance
+    # together, in one step per character of the text.
     anything = sum(1 << i for i, wanted in enumerate(piece) if wanted == "?")
     accepts = dict.fromkeys(piece, anything)
     for i, wanted in enumerate(piece):

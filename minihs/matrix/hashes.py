@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Content hashes, reference hashes and the event ids made of them (spec: server-server-api, "Signing Events")."""
+"""Content hashes, reference hashes and event ids (spec: server-server-api, "Signing Events")."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def has_right_content_hash(event: Event) -> bool:
 
 
 def signed_bytes(pdu: JsonObject, version: RoomVersion) -> bytes:
-    """What an event's signatures are made over, and what its reference hash is taken of: the canonical JSON of
-    the redacted event without `signatures` and `unsigned`."""
+    """What an event's signatures are made over, and its reference hash is taken of: the canonical JSON of the
+    redacted event without `signatures` and `unsigned`."""
     kept = redact(pdu, version)
     kept.pop("signatures", None)
     return _encoder(version)(kept)

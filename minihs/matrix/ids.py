@@ -98,8 +98,8 @@ def is_room_alias(x: object) -> TypeGuard[str]:
 def is_event_id(x: object) -> TypeGuard[str]:
     """`$` and something, at most 255 bytes: an event id of any room version.
 
-    References to other events are held to no more than this. Real rooms hold events that refer to events which
-    cannot exist; refusing those would split us from the servers that accepted them.
+    References to other events are held to no more than this. Real rooms hold events that refer to events
+    which cannot exist; refusing those would split us from the servers that accepted them.
     """
     return isinstance(x, str) and len(x) > 1 and x[0] == "$" and fits(x)
 

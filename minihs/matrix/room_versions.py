@@ -37,8 +37,8 @@ class RoomVersion:
     """Which keys survive a redaction (rooms/v1, v6, v8, v9 and v11, "Redactions")."""
 
     redacts_in_content: bool = False
-    """A redaction names its target in `content.redacts` instead of `redacts` (rooms/v11, "Moving the `redacts`
-    property")."""
+    """A redaction names its target in `content.redacts` instead of `redacts` (rooms/v11, "Moving the
+    `redacts` property")."""
 
     # ---- signatures ----
 
@@ -57,8 +57,8 @@ class RoomVersion:
     # ---- authorisation rules ----
 
     creator_in_content: bool = True
-    """The create event must have `content.creator`, and that is the creator; otherwise its sender is (rooms/v1
-    rule 1.4; dropped in rooms/v11, "Remove the `creator` property")."""
+    """The create event must have `content.creator`, and that is the creator; otherwise its sender is
+    (rooms/v1 rule 1.4; dropped in rooms/v11, "Remove the `creator` property")."""
 
     create_event_in_auth_events: bool = True
     """The create event is selected for `auth_events` and must be among them; since rooms/v12 it must not be
@@ -86,11 +86,12 @@ class RoomVersion:
     """The join rule `knock_restricted` (rooms/v10, "Authorisation rules")."""
 
     integer_power_levels: bool = False
-    """Power levels must be integers, no strings (rooms/v10 rules 9.1 and 9.2). Floats end with `strict_json`."""
+    """Power levels must be integers, no strings (rooms/v10 rules 9.1 and 9.2). Floats end with
+    `strict_json`."""
 
     privileged_creators: bool = False
-    """The sender of the create event and its `additional_creators` have infinite power and may not be listed in
-    power levels (rooms/v12 rules 1.4 and 10.4)."""
+    """The sender of the create event and its `additional_creators` have infinite power and may not be
+    listed in power levels (rooms/v12 rules 1.4 and 10.4)."""
 
     def __str__(self) -> str:
         return self.version

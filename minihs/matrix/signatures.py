@@ -104,8 +104,8 @@ def verify_event_signature(event: Event, server_name: str, key_id: str, public_k
 
 
 def servers_that_must_sign(event: Event) -> set[str]:
-    """Whose signatures an event needs before it is looked at any further (server-server-api, "Validating hashes
-    and signatures on received events")."""
+    """Whose signatures an event needs before it is looked at any further (server-server-api, "Validating
+    hashes and signatures on received events")."""
     servers = set()
     # An invite that redeems a third-party invite may be sent by another server than its sender's.
     if not (event.membership == "invite" and "third_party_invite" in event.content):
