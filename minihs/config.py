@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration: one frozen class with every key, its type, its default and what it means.
 
-The TOML file, the `MINIHS_...` environment variables, `minihs.toml.example` and docs/configuration.md all follow
-from the classes here, and a test holds them together. An unknown key is an error, so that a typing mistake can't
-silently leave a default in force.
+The TOML file, the `MINIHS_...` environment variables, `minihs.toml.example` and docs/configuration.md all
+follow from the classes here, and a test holds them together. An unknown key is an error, so that a typing
+mistake can't silently leave a default in force.
 """
 
 from __future__ import annotations

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
 import trio
+from werkzeug.datastructures import Headers
 
 from minihs.config import Config
 from minihs.matrix.errors import unauthorized
@@ -20,8 +21,8 @@ from minihs.runtime import Runtime
 from minihs.signing_key import load_or_create
 from minihs.web.app import App
 from minihs.web.connection import Address
-from minihs.web.serving import Edge
 from minihs.web.services import Services
+from minihs.web.serving import Edge
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ class NoUsers:
 class NoRequestAuth:
     """Stands in until signatures of requests are checked."""
 
-    async def authenticate(self, method: str, raw_uri: str, headers: Mapping[str, str], content: Any) -> str:
+    async def authenticate(self, method: str, raw_uri: str, headers: Headers, content: Any) -> str:
         raise unauthorized("This server can't check signatures yet.")
 
 

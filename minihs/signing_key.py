@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server's own signing key: one line in `signing.key` in the data folder, made once.
 
-The line is what Synapse writes, `ed25519 <version> <seed>`, so a key can move between the two. Whoever has this file
-can speak in the server's name; it is readable by its owner only.
+The line is what Synapse writes, `ed25519 <version> <seed>`, so a key can move between the two. Whoever has
+this file can speak in the server's name; it is readable by its owner only.
 """
 
 from __future__ import annotations

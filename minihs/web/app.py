@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import structlog
+import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart.wrappers import Request
 from quart.wrappers.base import ClientDisconnectedError
@@ -141,7 +142,9 @@ class Exchange(TrioASGIHTTPConnection):
 
     app: App
 
-    async def handle_request(self, nursery: Any, request: Any, send: ASGISendCallable) -> None:
+    async def handle_request(  # type: ignore[override]  # Quart-Trio's has the nursery, Quart's has not
+        self, nursery: trio.Nursery, request: Any, send: ASGISendCallable
+    ) -> None:
         started = time.perf_counter()
         path = self.scope["raw_path"]
         structlog.contextvars.bind_contextvars(method=request.method, path=path.decode("ascii")[:200])
@@ -150,7 +153,7 @@ class Exchange(TrioASGIHTTPConnection):
         except ClientDisconnectedError:
             nursery.cancel_scope.cancel()
             return
-        except Exception as error:  # noqa: BLE001 - the edge: every failure becomes an answer, bugs are logged
+        except Exception as error:  # noqa: BLE001 - the edge: bugs are logged and answered
             answer = error_answer(error, self.app.services.runtime.random)
         request.body.discard()
         headers = [] if path.startswith(SERVER_TO_SERVER) else list(CORS_HEADERS)

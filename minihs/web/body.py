@@ -2,8 +2,9 @@
 """Request bodies with back-pressure, a cap and a deadline.
 
 Quart's own body queues without bound and looks at its cap only after the last byte. This one holds at most a
-few chunks: when the handler does not read, the connection is not read either, and TCP slows the sender down. The
-cap is the route's, and it is counted while reading, so a body that lies about its length is noticed as well.
+few chunks: when the handler does not read, the connection is not read either, and TCP slows the sender down.
+The cap is the route's, and it is counted while reading, so a body that lies about its length is noticed as
+well.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One connection, served: HTTP/1.1 by Hypercorn's parts under our own guard.
 
-Hypercorn on trio as it comes lets one bad packet end the whole process, speaks protocols that can't be switched off,
-waits for ever on a client that stops reading, and never closes an idle connection after its first answer. So this
-module builds from its `TCPServer`, `H11Protocol` and `HTTPStream` a connection that
+Hypercorn on trio as it comes lets one bad packet end the whole process, speaks protocols that can't be
+switched off, waits for ever on a client that stops reading, and never closes an idle connection after its
+first answer. So this module builds from its `TCPServer`, `H11Protocol` and `HTTPStream` a connection that
 
 - contains its own failures, whatever they are;
 - speaks HTTP/1.1 only: `Upgrade` is ignored, HTTP/2 is answered as the bad HTTP/1.1 that it is;
-- is watched by one deadline instead of a task for each request: idle, or sending its headers, too long, it is closed;
+- is watched by one deadline instead of a task for each request: idle, or sending its headers, too long, it is
+  closed;
 - sends in slices, each with its own deadline, so that slow readers are served and dead ones dropped;
 - answers in one send, head and body together, when the answer is short;
 - closes with care: unread input is drained for a moment, or a reset would destroy the answer on its way.
@@ -15,6 +16,7 @@ module builds from its `TCPServer`, `H11Protocol` and `HTTPStream` a connection 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import h11
@@ -22,11 +24,11 @@ import structlog
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.logging import Logger
 from hypercorn.protocol.events import (
     Body,
     EndBody,
     Request,
-    Response,
     StreamClosed,
 )
 from hypercorn.protocol.events import Event as StreamEvent
@@ -55,21 +57,21 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 4 * 1024 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 CORK_BYTES = 16 * 1024
-"""A first body chunk up to this size waits for the end of the answer, to leave in one packet with the head."""
+"""A body chunk up to this size waits for the end of the answer, to leave in one packet with the head."""
 
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
 """How a connection that has ended shows itself. Nothing to log."""
 
 
-class EdgeLog:
-    """Hypercorn's log, in ours. It logs what escapes the application; requests are logged by the application."""
+class EdgeLog(Logger):
+    """Hypercorn's log, in ours: what escapes the application. The application itself logs the requests."""
 
     def __init__(self, _: HypercornConfig) -> None: ...
 
     async def access(self, *_: Any) -> None: ...
 
-    async def exception(self, message: str, *arguments: Any) -> None:
-        log.exception(message, *arguments)
+    async def exception(self, message: str, *_: Any, **__: Any) -> None:
+        log.exception(message)
 
 
 class EdgeConfig(HypercornConfig):
@@ -78,7 +80,7 @@ class EdgeConfig(HypercornConfig):
     h11_max_incomplete_size = MAX_HEADER_BYTES
     keep_alive_max_requests = 1_000_000
     include_server_header = False
-    logger_class = EdgeLog
+    logger_class: type[Logger] = EdgeLog
 
 
 class Connection(TCPServer):
@@ -96,6 +98,7 @@ class Connection(TCPServer):
         local: Address,
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # any Stream will do
+        self._http: Http11
         self.peer = peer
         self.local = local
         self._reading = trio.CancelScope()
@@ -131,7 +134,7 @@ class Connection(TCPServer):
 
     async def _serve(self) -> None:
         async with TaskGroup() as task_group:
-            self.protocol = Http11(  # type: ignore[assignment]  # stands in for the wrapper of all protocols
+            self.protocol = self._http = Http11(  # type: ignore[assignment]  # in place of Hypercorn's wrapper
                 self.app,
                 self.config,
                 self.context,
@@ -161,8 +164,8 @@ class Connection(TCPServer):
                 self._reading.deadline = min(self._reading.deadline, trio.current_time() + HEADER_SECONDS)
 
     async def protocol_send(self, event: Event) -> None:
-        # `Updated` and `Closed` come from within the app's task, which is cancelled as soon as its answer is out: no
-        # await here, or the connection would never learn that it is idle.
+        # `Updated` and `Closed` come from within the app's task, which is cancelled as soon as its answer is
+        # out: no await here, or the connection would never learn that it is idle.
         if isinstance(event, RawData):
             await self._send(event.data)
         elif isinstance(event, Updated):
@@ -194,7 +197,7 @@ class Connection(TCPServer):
                     return
 
     async def _close(self) -> None:
-        """Close so that the last answer arrives: what the peer still sends is taken and dropped for a moment."""
+        """Close so that the last answer arrives: for a moment, what the peer still sends is dropped."""
         with trio.move_on_after(LINGER_SECONDS) as scope:
             scope.shield = True
             if self._input_left and not self.context.terminated.is_set():
@@ -208,7 +211,7 @@ class Connection(TCPServer):
     @property
     def _input_left(self) -> bool:
         """Whether the peer may be in the middle of sending something that we won't read."""
-        return self._close_wanted and self.protocol.connection.their_state in {h11.SEND_BODY, h11.ERROR}
+        return self._close_wanted and self._http.connection.their_state in {h11.SEND_BODY, h11.ERROR}
 
 
 class Http11(H11Protocol):
@@ -239,8 +242,8 @@ class Http11(H11Protocol):
             self.server,
             self.stream_send,
             STREAM_ID,
+            flush=self.flush,
         )
-        stream.flush = self.flush
         self.stream = stream
         await stream.handle(
             Request(
@@ -280,8 +283,9 @@ class Http11(H11Protocol):
 class Exchange(HTTPStream):
     """One request and its answer."""
 
-    async def flush(self) -> None:
-        """Send what is held back; the protocol puts its own in here."""
+    def __init__(self, *arguments: Any, flush: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(*arguments)
+        self._flush = flush
 
     async def handle(self, event: StreamEvent) -> None:
         if isinstance(event, StreamClosed) and self.state is ASGIHTTPState.CLOSED:
@@ -293,11 +297,11 @@ class Exchange(HTTPStream):
     async def app_send(self, message: ASGISendEvent | None) -> None:
         await super().app_send(message)
         if message is not None and message["type"] == "http.response.body" and message.get("more_body"):
-            await self.flush()
+            await self._flush()
 
 
 def origin_form(target: bytes) -> bytes | None:
-    """Path and query of a request target; None for what we don't serve (CONNECT, proxying of other schemes)."""
+    """Path and query of a request target; None for what we don't serve (CONNECT, other schemes)."""
     if target.startswith(b"/") or target == b"*":
         return target
     for scheme in (b"http://", b"https://"):

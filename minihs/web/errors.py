@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an exception becomes on the wire (client-server-api, "Standard error response").
 
-A `MatrixError` is its own answer, also from within exception groups. Anything else is our bug: the client gets a
-500 with an id, the log gets the traceback under the same id.
+A `MatrixError` is its own answer, also from within exception groups. Anything else is our bug: the client
+gets a 500 with an id, the log gets the traceback under the same id.
 """
 
 from __future__ import annotations

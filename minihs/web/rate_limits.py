@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How often a client may ask: token buckets, one per limit and asker, in bounded memory.
 
-A route names its limit: `@routes.post(..., limit="login")`. The asker is the user if the request has one, else
-the address (an IPv6 asker is its /64). When there are too many askers, those whose buckets have been untouched
-longest are forgotten first; they would be full again soon anyway.
+A route names its limit: `@routes.post(..., limit="login")`. The asker is the user if the request has one,
+else the address (an IPv6 asker is its /64). When there are too many askers, those whose buckets have been
+untouched longest are forgotten first; they would be full again soon anyway.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@
     @routes.get("/_matrix/client/v3/rooms/{room_id}/members", auth=CLIENT)
     async def members(call: Call, room_id: str) -> JsonObject: ...
 
-A handler returns a JSON object (200) or an `Answer`, or raises `MatrixError`. Path segments come decoded, each on its
-own, so `%2F` stays inside its segment. `/_matrix/client/v3/...` is served under `r0` too and `/_matrix/media/v3/...`
-under `r0` and `v1`. Slashes at the end count: where both forms are to be served, name the other in `also`; a path
-parameter that only one of them has needs a default in the handler (the empty state key).
+A handler returns a JSON object (200) or an `Answer`, or raises `MatrixError`. Path segments come decoded,
+each on its own, so `%2F` stays inside its segment. `/_matrix/client/v3/...` is served under `r0` too and
+`/_matrix/media/v3/...` under `r0` and `v1`. Slashes at the end count: where both forms are to be served, name
+the other in `also`; a path parameter that only one of them has needs a default in the handler (the empty
+state key).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import parse_qsl
 
 from minihs.config import Api
+from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param, missing_param, not_json
 from minihs.requester import Requester
 
@@ -222,7 +224,7 @@ class Call:
         self.request = request
         self.route = route
         self.method = request.method
-        self.headers: Mapping[str, str] = request.headers
+        self.headers = request.headers
         self.remote_address = remote_address
         """IP address of the client (behind a trusted proxy: the one that the proxy names), or "unix"."""
         self.raw_uri = request.scope["state"]["target"].decode("ascii")
@@ -268,8 +270,6 @@ class Call:
 
     async def json_value(self, *, optional: bool = False) -> Any:
         """The body as any JSON value, parsed once. An empty body is {} if `optional`, else M_NOT_JSON."""
-        from minihs.matrix import canonical  # noqa: PLC0415
-
         if not self._json_read:
             data = await self.body()
             if not data and optional:

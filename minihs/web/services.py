@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from werkzeug.datastructures import Headers
 
 from minihs.config import Config
 from minihs.matrix.signatures import SigningKey
@@ -19,7 +20,7 @@ from minihs.web.requester import TokenHolder
 class RequestAuthenticator(Protocol):
     """Checks X-Matrix signatures (`federation/request_auth.py`)."""
 
-    async def authenticate(self, method: str, raw_uri: str, headers: Mapping[str, str], content: Any) -> str:
+    async def authenticate(self, method: str, raw_uri: str, headers: Headers, content: Any) -> str:
         """The server name that signed the request; MatrixError 401 if it is not rightly signed."""
         ...
 

@@ -11,11 +11,9 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -126,7 +124,7 @@ class Edge:
                 self.doors.append(Door(listen, listener, tls, Policy.of(listen)))
 
     async def serve(self, stop: trio.Event) -> None:
-        """Serve until `stop`, then take no more connections and let open requests end within DRAIN_SECONDS."""
+        """Serve until `stop`; then accept no more and let open requests end within DRAIN_SECONDS."""
         async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
             for door in self.doors:
                 accepting.start_soon(
@@ -189,8 +187,8 @@ def make_tls_context(listen: Listen) -> ssl.SSLContext | None:
         context.load_cert_chain(listen.tls_certificate, listen.tls_key)
     except OSError as error:
         raise ConfigError(
-            f"listen {listen.address}: the certificate {listen.tls_certificate} with the key {listen.tls_key} "
-            f"can't be used: {error.strerror or error}."
+            f"listen {listen.address}: can't use the certificate {listen.tls_certificate} "
+            f"with the key {listen.tls_key}: {error.strerror or error}."
         ) from error
     return context
 
@@ -210,7 +208,7 @@ async def open_unix_listener(path: str) -> trio.SocketListener:
     """A socket that is left over from a dead server is replaced; a living one's is not."""
     sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if Path(path).is_socket() and not await somebody_answers(path):
+        if await trio.Path(path).is_socket() and not await somebody_answers(path):
             os.unlink(path)
         await sock.bind(path)
         sock.listen(BACKLOG)

@@ -9,7 +9,8 @@ from minihs.web.routing import CLIENT, NONE, Call, JsonObject, Routes
 routes = Routes()
 
 SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in range(1, 13))]
-"""All that we answer to, not only the newest: some clients refuse a server that names none of v1.1 to v1.9."""
+"""All that we answer to, not only the newest: some clients refuse a server that names none of v1.1 to v1.9.
+"""
 
 
 @routes.get("/_matrix/client/versions", auth=NONE)

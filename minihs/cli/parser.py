@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of the one binary. Each verb's work is in a module of its own, imported when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from minihs.config import ConfigError
+
+CONFIG_HELP = "the configuration file (default: ./minihs.toml)"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the command line says and return the process's exit status."""
+    options = make_parser().parse_args(arguments)
+    try:
+        status: int = options.verb(options)
+    except ConfigError as error:
+        print(f"minihs: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minihs", description="A Matrix homeserver that one person can own.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"minihs {version('minihs')}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    serve = verbs.add_parser("serve", help="run the server in the foreground")
+    serve.add_argument("--config", type=Path, help=CONFIG_HELP)
+    serve.add_argument(
+        "--log-level", choices=["debug", "info", "warning", "error"], default="info", help="(default: info)"
+    )
+    serve.set_defaults(verb=do_serve)
+
+    init = verbs.add_parser("init", help="write a configuration file and the server's signing key")
+    init.add_argument("server_name", help="the name in every id, for ever: example.org")
+    init.add_argument("--config", type=Path, help="the file to write (default: ./minihs.toml)")
+    init.add_argument("--data-dir", default="minihs-data", help="(default: minihs-data)")
+    init.set_defaults(verb=do_init)
+
+    user = verbs.add_parser("user", help="manage accounts").add_subparsers(metavar="VERB", required=True)
+    add = user.add_parser("add", help="make an account")
+    add.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
+    add.add_argument("--admin", action="store_true", help="the account may administer the server")
+    add.add_argument(
+        "--password-stdin", action="store_true", help="read the password from standard input, do not ask"
+    )
+    add.add_argument("--config", type=Path, help=CONFIG_HELP)
+    add.set_defaults(verb=do_user_add)
+    return parser
+
+
+def do_serve(options: argparse.Namespace) -> int:
+    from minihs.cli import serve
+
+    return serve.serve(options.config, options.log_level)
+
+
+def do_init(options: argparse.Namespace) -> int:
+    from minihs.cli import init
+
+    return init.init(options.config or Path("minihs.toml"), options.server_name, options.data_dir)
+
+
+def do_user_add(options: argparse.Namespace) -> int:
+    from minihs.cli import user
+
+    return user.add(
+        options.config, options.name, is_admin=options.admin, password_stdin=options.password_stdin
+    )

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`minihs serve`: run the server in the foreground until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+import trio
+
+from minihs.cli import settings
+from minihs.cli.logs import set_up_logs
+from minihs.cli.self_signed import ensure_self_signed
+from minihs.config import Config
+from minihs.server import Server
+
+log = structlog.get_logger(__name__)
+
+OPEN_FILES = 4096
+"""Connections in and out, and the database; systems often allow 1,024 unless asked for more."""
+
+
+def serve(path: Path | None, log_level: str) -> int:
+    set_up_logs(log_level)
+    config = settings.find(path)
+    if config is None:
+        config = settings.local(Path.cwd(), os.environ)
+        ensure_self_signed(config)
+        print(
+            f"There is no ./minihs.toml, so this is a local server to try out: {settings.LOCAL_NAME}, with a "
+            f"self-signed certificate.\nIts data is in {config.data_dir}. `minihs init` sets up a real one.",
+            file=sys.stderr,
+        )
+    raise_file_limit()
+    trio.run(run, config)
+    return 0
+
+
+async def run(config: Config) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with Server.open(config) as server, trio.open_nursery() as nursery:
+            nursery.start_soon(obey, signals, server)
+            await server.serve()
+            nursery.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def obey(signals: AsyncIterator[int], server: Server) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            server.edge.reload_tls()
+        else:
+            log.info("stopping", signal=signal.Signals(number).name)
+            server.stop()
+
+
+def raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
