@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who has changed devices or cross-signing keys, and who is told of it.
+
+For clients: the `pos` of each user's last change (`device_lists.changed` of /sync, /keys/changes). For other
+servers: an `m.device_list_update` EDU to each that shares a room with the user (server-server-api, "Device
+Management").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minihs.matrix.ids import domain_of
+from minihs.store import device_keys
+from minihs.store.database import Reader, Tx
+from minihs.store.outbound_edus import queue_edu
+
+
+def changed(db: Reader, since: int) -> list[str]:
+    """All users, local and remote, whose keys changed after `since`.
+
+    Only the last change of each is kept. So a user who changed both before and after the end of a reader's span is
+    told with the next span; nobody is ever missed.
+    """
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT user_id FROM device_list_changes WHERE pos > ? ORDER BY pos", (since,)
+        ).fetchall()
+    ]
+
+
+def changed_among_contacts(db: Reader, user_id: str, since: int, upto: int) -> list[str]:
+    """Those of whom `user_id` is to be told: itself and who shares a room with it, changed in since < pos ≤ upto."""
+    rows = db.execute(
+        "SELECT c.user_id FROM device_list_changes c WHERE c.pos > ? AND c.pos <= ? AND (c.user_id = ? OR EXISTS ("
+        "  SELECT 1 FROM memberships mine JOIN memberships theirs USING (room_nid)"
+        "  WHERE mine.user_id = ? AND mine.membership = 'join'"
+        "  AND theirs.user_id = c.user_id AND theirs.membership = 'join')) ORDER BY c.pos",
+        (since, upto, user_id, user_id),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def stream_id(db: Reader, user_id: str) -> int:
+    """The newest stream_id that was given to a change of a local user; 0: there was none."""
+    row = db.execute("SELECT stream_id FROM device_list_streams WHERE user_id = ?", (user_id,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def record_change(tx: Tx, user_id: str) -> int:
+    """Tell the clients of everybody who shares a room with the user, and the user's own. Returns the `pos`."""
+    pos = tx.next_pos()
+    tx.execute(
+        "INSERT INTO device_list_changes VALUES (?, ?) ON CONFLICT (user_id) DO UPDATE SET pos = excluded.pos",
+        (user_id, pos),
+    )
+    tx.wake(f"user:{user_id}", *(f"user:{other}" for other in local_contacts(tx, user_id)))
+    return pos
+
+
+def record_device_change(tx: Tx, user_id: str, device_id: str, *, deleted: bool = False) -> None:
+    """A device of a local user changed its keys or name, or is gone: tell clients and other servers."""
+    pos = record_change(tx, user_id)
+    hosts = hosts_of_contacts(tx, user_id)
+    previous = stream_id(tx, user_id)
+    tx.execute(
+        "INSERT INTO device_list_streams VALUES (?, ?) "
+        "ON CONFLICT (user_id) DO UPDATE SET stream_id = excluded.stream_id",
+        (user_id, pos),
+    )
+    if not hosts:
+        return
+    content: dict[str, Any] = {
+        "user_id": user_id,
+        "device_id": device_id,
+        "stream_id": pos,
+        "prev_id": [previous] if previous else [],
+    }
+    if deleted:
+        content["deleted"] = True
+    else:
+        device = device_keys.visible(tx, user_id, [device_id], None).get(device_id)
+        name = display_name(tx, user_id, device_id)
+        if name is not None:
+            content["device_display_name"] = name
+        if device is not None:
+            content["keys"] = {field: value for field, value in device.items() if field != "unsigned"}
+    for host in hosts:
+        queue_edu(tx, host, "m.device_list_update", content)
+
+
+def display_name(db: Reader, user_id: str, device_id: str) -> str | None:
+    row = db.execute(
+        "SELECT display_name FROM devices WHERE user_id = ? AND device_id = ?", (user_id, device_id)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def local_contacts(db: Reader, user_id: str) -> list[str]:
+    """Our users who share a room with the user."""
+    rows = db.execute(
+        "SELECT DISTINCT theirs.user_id FROM memberships mine JOIN memberships theirs USING (room_nid) "
+        "WHERE mine.user_id = ? AND mine.membership = 'join' AND theirs.local = 1 "
+        "AND theirs.membership = 'join' AND theirs.user_id != mine.user_id",
+        (user_id,),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def share_a_room(db: Reader, one: str, other: str) -> bool:
+    row = db.execute(
+        "SELECT 1 FROM memberships a JOIN memberships b USING (room_nid) WHERE a.user_id = ? "
+        "AND a.membership = 'join' AND b.user_id = ? AND b.membership = 'join' LIMIT 1",
+        (one, other),
+    ).fetchone()
+    return row is not None
+
+
+def hosts_of_contacts(db: Reader, user_id: str) -> list[str]:
+    """The other servers that share a room with a local user."""
+    rows = db.execute(
+        "SELECT DISTINCT h.host FROM memberships m JOIN room_hosts r USING (room_nid) "
+        "JOIN hosts h ON h.host_nid = r.host_nid "
+        "WHERE m.user_id = ? AND m.membership = 'join' AND r.joined > 0 AND h.host != ?",
+        (user_id, domain_of(user_id)),
+    ).fetchall()
+    return [row[0] for row in rows]
