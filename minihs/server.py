@@ -19,6 +19,7 @@ from minihs.matrix.errors import unauthorized
 from minihs.requester import Requester
 from minihs.runtime import Runtime
 from minihs.signing_key import load_or_create
+from minihs.store.database import Database
 from minihs.web.app import App
 from minihs.web.connection import Address
 from minihs.web.services import Services
@@ -53,13 +54,31 @@ class Server:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, config: Config, runtime: Runtime | None = None, *, network: Any = None, resolver: Any = None
+        cls,
+        config: Config,
+        runtime: Runtime | None = None,
+        *,
+        network: Any = None,
+        resolver: Any = None,
+        inline_database: bool = False,
     ) -> AsyncIterator[Server]:
-        """Build the parts and start what runs by itself; `serve` or `handle` then let the world in."""
+        """Build the parts and start what runs by itself; `serve` or `handle` then let the world in.
+
+        `inline_database` is for tests under a virtual clock: no writer thread and no fsync.
+        """
         runtime = runtime or Runtime()
         config.data_path.mkdir(parents=True, exist_ok=True)
-        async with trio.open_nursery() as nursery:
-            server = cls(build(config, runtime, nursery), nursery)
+        # The database outlives every task: its writer finishes what they have handed to it.
+        async with (
+            Database.open(
+                config.database_path,
+                runtime,
+                inline=inline_database,
+                synchronous="OFF" if inline_database else "FULL",
+            ) as db,
+            trio.open_nursery() as nursery,
+        ):
+            server = cls(build(config, runtime, db, nursery), nursery)
             try:
                 yield server
             finally:
@@ -81,11 +100,16 @@ class Server:
         self._stop.set()
 
 
-def build(config: Config, runtime: Runtime, nursery: trio.Nursery) -> Services:
+def build(config: Config, runtime: Runtime, db: Database, nursery: trio.Nursery) -> Services:
     """The parts, in the order in which they need each other."""
     signing_key = load_or_create(config.signing_key_path, runtime.random)
     users = NoUsers()
     request_auth = NoRequestAuth()
     return Services(
-        config=config, runtime=runtime, signing_key=signing_key, users=users, request_auth=request_auth
+        config=config,
+        runtime=runtime,
+        db=db,
+        signing_key=signing_key,
+        users=users,
+        request_auth=request_auth,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from minihs import config, signing_key
@@ -33,9 +34,10 @@ trusted_proxies = ["127.0.0.1"]
 def init(path: Path, server_name: str, data_dir: str) -> int:
     """Write the file, then the key if there is none. An existing file is never touched."""
     host = server_name.rpartition(":")[0] or server_name
+    # A JSON string is a TOML string, too.
     text = TEMPLATE.format(
-        server_name=toml_string(server_name),
-        data_dir=toml_string(data_dir),
+        server_name=json.dumps(server_name),
+        data_dir=json.dumps(data_dir),
         plain_name=server_name,
         plain_host=host,
     )
@@ -53,8 +55,3 @@ def init(path: Path, server_name: str, data_dir: str) -> int:
     print("Keep a copy of the key in a safe place: it is the server's identity.")
     print(f"Next: minihs user add NAME --admin --config {path}; minihs serve --config {path}")
     return 0
-
-
-def toml_string(text: str) -> str:
-    """A TOML basic string: as JSON's, for text without control characters."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

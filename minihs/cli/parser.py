@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from minihs.config import ConfigError
+from minihs.store.errors import StoreError
 
 CONFIG_HELP = "the configuration file (default: ./minihs.toml)"
 
@@ -17,11 +18,23 @@ CONFIG_HELP = "the configuration file (default: ./minihs.toml)"
 def run(arguments: Sequence[str]) -> int:
     """Do what the command line says and return the process's exit status."""
     options = make_parser().parse_args(arguments)
+    status = 0
     try:
-        status: int = options.verb(options)
-    except ConfigError as error:
-        print(f"minihs: {error}", file=sys.stderr)
-        return 2
+        status = options.verb(options)
+    except* ConfigError as errors:
+        status = complain(errors, 2)
+    except* StoreError as errors:
+        status = complain(errors, 1)
+    return status
+
+
+def complain(errors: BaseException, status: int) -> int:
+    """What the operator can do something about needs no traceback."""
+    if isinstance(errors, BaseExceptionGroup):
+        for each in errors.exceptions:
+            complain(each, status)
+    else:
+        print(f"minihs: {errors}", file=sys.stderr)
     return status
 
 

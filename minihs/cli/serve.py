@@ -17,7 +17,9 @@ from minihs.cli import settings
 from minihs.cli.logs import set_up_logs
 from minihs.cli.self_signed import ensure_self_signed
 from minihs.config import Config
+from minihs.runtime import Runtime
 from minihs.server import Server
+from minihs.web.app import EARLIEST_PLAUSIBLE_MS
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,10 @@ def serve(path: Path | None, log_level: str) -> int:
             file=sys.stderr,
         )
     raise_file_limit()
+    if Runtime().clock.now_ms() < EARLIEST_PLAUSIBLE_MS:
+        log.error(
+            "the clock is wrong: it shows a time before 2024. Other servers are refused until it is right."
+        )
     trio.run(run, config)
     return 0
 

@@ -24,7 +24,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.routing import BaseConverter, Rule
 
 from minihs.matrix import canonical
-from minihs.matrix.errors import unauthorized, unrecognized
+from minihs.matrix.errors import MatrixError, unauthorized, unrecognized
 from minihs.web.body import BoundedRequest
 from minihs.web.client_address import client_address
 from minihs.web.errors import error_answer, routing_refusal
@@ -49,6 +49,9 @@ CORS_HEADERS = [
 
 SERVER_TO_SERVER = (b"/_matrix/federation/", b"/_matrix/key/")
 """Paths that no browser has a use for; all others, unknown ones included, carry the CORS headers."""
+
+EARLIEST_PLAUSIBLE_MS = 1_704_067_200_000
+"""2024-01-01. Small boards wake up in 1970; keys can't be judged valid or not by such a clock."""
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +105,8 @@ class App(QuartTrio):
         if request.method == "OPTIONS":
             return Answer(200, json={})
         route, arguments = self.match(request)
+        if route.api == "federation" and self.services.runtime.clock.now_ms() < EARLIEST_PLAUSIBLE_MS:
+            raise MatrixError(503, "M_UNKNOWN", "This server's clock is wrong; it can't check signatures.")
         call = Call(self.services, request, route, client_address(request))
         await self.authenticate(call)
         if route.limit is not None:

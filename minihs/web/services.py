@@ -14,6 +14,7 @@ from werkzeug.datastructures import Headers
 from minihs.config import Config
 from minihs.matrix.signatures import SigningKey
 from minihs.runtime import Runtime
+from minihs.store.database import Database
 from minihs.web.requester import TokenHolder
 
 
@@ -31,6 +32,7 @@ class Services:
 
     config: Config
     runtime: Runtime
+    db: Database
     signing_key: SigningKey
     users: TokenHolder
     request_auth: RequestAuthenticator
