@@ -219,6 +219,22 @@ def move_extremities(tx: Tx, room_nid: int, nid: int, *, forward: bool) -> None:
             tx.execute("INSERT OR IGNORE INTO backward_extremities VALUES (?, ?, ?)", (room_nid, prev, nid))
 
 
+def next_history_place(tx: Tx, room_nid: int) -> int:
+    """The `arrival` of the next event of the past: counting down from -1."""
+    row = tx.execute(
+        "SELECT MIN(arrival) FROM events WHERE room_nid = ? AND topo IS NOT NULL", (room_nid,)
+    ).fetchone()
+    return min(row[0] or 0, 0) - 1
+
+
+def max_topo(db: Reader, room_nid: int) -> int:
+    """The place of the room's newest timeline event along the DAG; 0 for none."""
+    row = db.execute(
+        "SELECT topo FROM events WHERE room_nid = ? AND topo IS NOT NULL ORDER BY topo DESC LIMIT 1", (room_nid,)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def redact(tx: Tx, target_nid: int, redaction_nid: int, redacted: Event) -> bool:
     """Replace an event by its redacted form. False if an earlier redaction already did."""
     done = tx.execute(

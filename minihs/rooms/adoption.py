@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking over the state of a room from a resident server's answer, in bounded memory.
+
+Three passes over the spooled answer: `read` decodes, verifies and indexes; `authorise` applies the auth rules, parents
+first; `promote` writes everything in one commit. Between the passes an event is its place in the file and its id.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from minihs.matrix import canonical
+from minihs.matrix.event import Event
+from minihs.matrix.federation_errors import RemoteProtocolError
+from minihs.matrix.room_versions import RoomVersion
+from minihs.rooms.admission import admit
+from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
+from minihs.rooms.cache import ByteCache
+from minihs.rooms.parts import Parts
+from minihs.rooms.state import Key
+from minihs.store import events, ids, memberships, rooms, state
+from minihs.store.database import Tx
+from minihs.store.events import Outcome
+
+log = structlog.get_logger()
+
+_BATCH = 250
+MAX_EVENTS = 400_000
+_CACHE_BYTES = 6 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Item:
+    raw: bytes | memoryview
+    auth_events: tuple[str, ...]
+    key: Key | None
+    in_state: bool
+    is_whole: bool
+    """False: the content hash was wrong, only the redacted form counts."""
+    rejected: str | None = None
+
+
+class Adoption:
+    def __init__(self, parts: Parts, room_id: str, version: RoomVersion) -> None:
+        self._parts = parts
+        self._room_id = room_id
+        self._version = version
+        self._items: dict[str, _Item] = {}
+        self._cache: ByteCache[str, Event] = ByteCache(_CACHE_BYTES)
+        self._left_out = 0
+
+    @property
+    def size(self) -> int:
+        return len(self._items)
+
+    # -- pass 1 ---------------------------------------------------------------------------------------------------
+
+    async def read(self, host: str, raws: Sequence[bytes | memoryview], *, is_state: bool) -> None:
+        """Verify and index. Events that fail format, signature or room are left out, as the spec has it."""
+        if len(raws) + len(self._items) > MAX_EVENTS:
+            raise RemoteProtocolError(host, f"the room has more than {MAX_EVENTS} state events")
+        for start in range(0, len(raws), _BATCH):
+            part = list(raws[start : start + _BATCH])
+            pdus = [_decode(raw) for raw in part]
+            results = await admit(
+                pdus, self._version, self._room_id, keys=self._parts.keys, runtime=self._parts.runtime
+            )
+            for raw, pdu, result in zip(part, pdus, results):
+                if not isinstance(result, Event):
+                    self._left_out += 1
+                    log.debug("left out of a join", room=self._room_id, reason=result.reason)
+                    continue
+                known = self._items.get(result.event_id)
+                if known is not None:
+                    known.in_state |= is_state
+                    continue
+                whole = isinstance(pdu, dict) and result.json.get("content") == pdu.get("content")
+                self._items[result.event_id] = _Item(
+                    raw, result.auth_events, result.key, is_state, whole
+                )
+            if start and start % (20 * _BATCH) == 0:
+                log.info("reading the state of a room", room=self._room_id, done=start, of=len(raws))
+
+    # -- pass 2 ---------------------------------------------------------------------------------------------------
+
+    async def authorise(self) -> None:
+        """Apply the auth rules to every event, parents first. Those against them, or without parents, are rejected."""
+        create = self._find_create()
+        ordered = set()
+        for count, event_id in enumerate(self._parents_first()):
+            ordered.add(event_id)
+            item = self._items[event_id]
+            event = self.event(event_id)
+            assert event is not None  # noqa: S101  (it is in the index)
+            try:
+                verdict = check_by_auth_events(self, event, create)
+            except MissingAuthEvents as missing:
+                item.rejected = f"auth events are missing: {missing.args[0]}"[:200]
+            else:
+                if verdict.outcome is not Outcome.ACCEPTED:
+                    item.rejected = verdict.reason
+            if count % _BATCH == _BATCH - 1:
+                await trio.lowlevel.checkpoint()
+        for event_id in self._items.keys() - ordered:
+            self._items[event_id].rejected = "its auth events form a circle"
+
+    def event(self, event_id: str) -> Event | None:
+        found = self._cache.get(event_id)
+        if found is None:
+            item = self._items.get(event_id)
+            if item is None:
+                return None
+            found = self._load(event_id, item)
+            self._cache.put(event_id, found, 2000 + 4 * len(item.raw))
+        return found
+
+    def is_rejected(self, event_id: str) -> bool:
+        item = self._items.get(event_id)
+        return item is not None and item.rejected is not None
+
+    def _load(self, event_id: str, item: _Item) -> Event:
+        pdu = canonical.loads(bytes(item.raw))
+        pdu.pop("unsigned", None)
+        event = Event.from_store(pdu, self._version, event_id)
+        return event if item.is_whole else event.redacted()
+
+    def _find_create(self) -> Event | None:
+        for event_id, item in self._items.items():
+            if item.key == ("m.room.create", ""):
+                event = self.event(event_id)
+                if event is not None and event.room_id == self._room_id:
+                    return event
+        return None
+
+    def _parents_first(self) -> Iterator[str]:
+        waiting: dict[str, int] = {}
+        children: dict[str, list[str]] = {}
+        for event_id, item in self._items.items():
+            inside = {parent for parent in item.auth_events if parent in self._items}
+            waiting[event_id] = len(inside)
+            for parent in inside:
+                children.setdefault(parent, []).append(event_id)
+        ready = deque(event_id for event_id, count in waiting.items() if count == 0)
+        while ready:
+            event_id = ready.popleft()
+            yield event_id
+            for child in children.pop(event_id, ()):
+                waiting[child] -= 1
+                if waiting[child] == 0:
+                    ready.append(child)
+
+    # -- pass 3 ---------------------------------------------------------------------------------------------------
+
+    def state_ids(self) -> dict[Key, str]:
+        return {
+            item.key: event_id
+            for event_id, item in self._items.items()
+            if item.in_state and item.key is not None and item.rejected is None
+        }
+
+    def state_map(self) -> Mapping[Key, Event]:
+        return _LazyState(self, self.state_ids())
+
+    async def promote(self, join: Event) -> None:
+        """Store all of it, with our join as the newest event of the room."""
+        now, our_name = self._parts.now(), self._parts.our_name
+        state_ids = self.state_ids()
+
+        def write(tx: Tx) -> None:
+            room_nid = rooms.intern(tx, self._room_id, self._version.version)
+            memberships.drop_unfolded(tx, room_nid)
+            for event_id, item in self._items.items():
+                events.insert(
+                    tx,
+                    room_nid,
+                    self._load(event_id, item),
+                    outcome=Outcome.ACCEPTED if item.rejected is None else Outcome.REJECTED,
+                    reason=item.rejected,
+                    outlier=True,
+                    received_ts=now,
+                )
+            unfolded: dict[int, int | None] = {
+                ids.intern_key(tx, *key): ids.intern_event(tx, event_id) for key, event_id in state_ids.items()
+            }
+            before = state.new_group(tx, room_nid, None, unfolded)
+            own = {ids.intern_key(tx, "m.room.member", join.state_key or ""): ids.intern_event(tx, join.event_id)}
+            after = state.new_group(tx, room_nid, before, own)
+            pos = tx.next_pos()
+            nid = events.insert(
+                tx,
+                room_nid,
+                join,
+                outcome=Outcome.ACCEPTED,
+                before_group=before,
+                after_group=after,
+                topo=events.max_topo(tx, room_nid) + 1,
+                arrival=pos,
+                received_ts=now,
+            )
+            events.move_extremities(tx, room_nid, nid, forward=True)
+            memberships.apply_state_changes(
+                tx, room_nid, self._room_id, after, unfolded | own, pos=pos, our_name=our_name
+            )
+            rooms.set_resident(tx, room_nid, True)
+            tx.wake(f"room:{self._room_id}")
+
+        await self._parts.db.write(write)
+        for event_id in (join.event_id, *self._items):
+            self._parts.graph.forget(event_id)
+
+
+class _LazyState(Mapping[Key, Event]):
+    def __init__(self, adoption: Adoption, state_ids: Mapping[Key, str]) -> None:
+        self._adoption = adoption
+        self._ids = state_ids
+
+    def __getitem__(self, key: Key) -> Event:
+        event = self._adoption.event(self._ids[key])
+        if event is None:
+            raise KeyError(key)
+        return event
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+def _decode(raw: bytes | memoryview) -> object:
+    try:
+        return canonical.loads(bytes(raw))
+    except canonical.BadJson:
+        return None
+

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events of one room that go to disk together, in one commit with all that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from minihs.matrix.event import Event
+from minihs.rooms.graph import Graph
+from minihs.rooms.head import Head, Tip
+from minihs.rooms.state import Key, StateRef
+from minihs.store import client_txns, events, ids, inbox, memberships, outbound, rooms, state
+from minihs.store.database import Database, Tx
+from minihs.store.events import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTxn:
+    """The client request that an event came from."""
+
+    user_id: str
+    device_id: str
+    scope: str
+    txn_id: str
+
+
+@dataclass(slots=True)
+class Entry:
+    """An event and what becomes of it."""
+
+    event: Event
+    outcome: Outcome
+    received_ts: int
+    reason: str | None = None
+    outlier: bool = False
+    history: bool = False
+    """Backfilled: has its place in the timeline, is nobody's news."""
+    before: StateRef | None = None
+    after: StateRef | None = None
+    topo: int | None = None
+    current: StateRef | None = None
+    """The room's state once this event is in; None: it does not move."""
+    current_changes: Mapping[Key, str | None] = field(default_factory=dict)
+    hosts: Collection[str] | None = None
+    """Servers it is sent to."""
+    txn: ClientTxn | None = None
+    redaction_of: Event | None = None
+    """The redacted form of an event that this one (a redaction) redacts."""
+    awaited_redaction_of: str | None = None
+    """This redaction's target, which we don't have."""
+    redacted_by: str | None = None
+    """A redaction that came before this event."""
+
+
+class Batch:
+    """Collects entries, keeps the head in step, writes all in one commit.
+
+    If the write fails the head it worked on is stale: load it anew.
+    """
+
+    def __init__(self, db: Database, graph: Graph, head: Head, our_name: str) -> None:
+        self.db = db
+        self.graph = graph
+        self.head = head
+        self.our_name = our_name
+        self.entries: list[Entry] = []
+        self.placed: dict[str, tuple[int | None, StateRef]] = {}
+        """event id → (topo, state after) of entries that have a place."""
+        self.done: list[int] = []
+        """Inbox rows that are dealt with."""
+        self.deferred: list[tuple[int, int]] = []
+        """Inbox rows to try again, each with the time (ms)."""
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.done or self.deferred)
+
+    def add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self.graph.add_pending(entry.event, entry.outcome)
+        if entry.after is not None:
+            self.placed[entry.event.event_id] = (entry.topo, entry.after)
+
+    def advance(self, entry: Entry) -> None:
+        """Make an accepted live event an extremity and move the current state.
+
+        Sets `entry.current` and `entry.current_changes`; call before `add`.
+        """
+        assert entry.after is not None  # noqa: S101  (of every accepted timeline event)
+        head = self.head
+        for prev_id in entry.event.prev_events:
+            head.tips.pop(prev_id, None)
+        head.tips[entry.event.event_id] = Tip(
+            entry.event.event_id, entry.topo or 0, entry.event.depth, entry.after
+        )
+        self.graph.add_pending(entry.event, entry.outcome)
+        new = self.graph.resolve(head.version, [tip.after for tip in head.tips.values()])
+        if not new.same_as(head.current):
+            entry.current_changes = {
+                key: pair[1] for key, pair in self.graph.difference(head.current, new).items()
+            }
+            entry.current = new
+            head.current = new
+
+    async def commit(self) -> dict[str, int]:
+        """Write everything. Returns event id → number."""
+        if not self:
+            return {}
+        try:
+            nids, groups = await self.db.write(self._write)
+            for ref, group in groups:
+                ref.settle(group)
+        finally:
+            self.graph.drop_pending([entry.event.event_id for entry in self.entries])
+        for entry in self.entries:
+            self.graph.forget(entry.event.event_id)
+            if entry.redaction_of is not None:
+                self.graph.forget(entry.redaction_of.event_id)
+        self.entries, self.done, self.deferred = [], [], []
+        self.placed.clear()
+        return nids
+
+    # -- in the writer ---------------------------------------------------------------------------------------------
+
+    def _write(self, tx: Tx) -> tuple[dict[str, int], list[tuple[StateRef, int]]]:
+        groups: dict[int, tuple[StateRef, int]] = {}
+        nids: dict[str, int] = {}
+        if self.head.room_nid == 0:  # the room is being created
+            self.head.room_nid = rooms.intern(tx, self.head.room_id, self.head.version.version)
+        for entry in self.entries:
+            nids[entry.event.event_id] = self._write_entry(tx, entry, groups)
+        for seq in self.done:
+            inbox.remove(tx, seq)
+        for seq, not_before in self.deferred:
+            inbox.defer(tx, seq, not_before)
+        return nids, list(groups.values())
+
+    def _write_entry(self, tx: Tx, entry: Entry, groups: dict[int, tuple[StateRef, int]]) -> int:
+        room_nid, room_id = self.head.room_nid, self.head.room_id
+        before = self._group(tx, entry.before, groups)
+        after = self._group(tx, entry.after, groups)
+        news = not entry.outlier and not entry.history and entry.outcome is not Outcome.REJECTED
+        if news:
+            arrival: int | None = tx.next_pos()
+        else:
+            arrival = events.next_history_place(tx, room_nid) if entry.history else None
+        nid = events.insert(
+            tx,
+            room_nid,
+            entry.event,
+            outcome=entry.outcome,
+            reason=entry.reason,
+            outlier=entry.outlier,
+            before_group=before,
+            after_group=after,
+            topo=None if entry.outcome is Outcome.REJECTED else entry.topo,
+            arrival=arrival,
+            received_ts=entry.received_ts,
+        )
+        if not entry.outlier:
+            live = news and entry.outcome is Outcome.ACCEPTED
+            events.move_extremities(tx, room_nid, nid, forward=live)
+        if entry.current is not None:
+            self._move_current(tx, entry, arrival or tx.next_pos(), groups)
+        self._redact(tx, entry, nid)
+        if entry.hosts:
+            host_set = outbound.intern_host_set(tx, entry.hosts)
+            if host_set is not None:
+                outbound.enqueue(tx, nid, host_set)
+        if entry.txn is not None:
+            txn = entry.txn
+            client_txns.remember(
+                tx, txn.user_id, txn.device_id, txn.scope, txn.txn_id, nid, entry.received_ts
+            )
+        if news:
+            tx.wake(f"room:{room_id}")
+        return nid
+
+    def _move_current(
+        self, tx: Tx, entry: Entry, pos: int, groups: dict[int, tuple[StateRef, int]]
+    ) -> None:
+        group = self._group(tx, entry.current, groups)
+        assert group is not None  # noqa: S101  (a current state is never empty)
+        changes: dict[int, int | None] = {}
+        for (type, state_key), event_id in entry.current_changes.items():
+            key_nid = ids.intern_key(tx, type, state_key)
+            changes[key_nid] = None if event_id is None else ids.intern_event(tx, event_id)
+        memberships.apply_state_changes(
+            tx, self.head.room_nid, self.head.room_id, group, changes, pos=pos, our_name=self.our_name
+        )
+        if any(type == "m.room.member" for type, _ in entry.current_changes):
+            resident = bool(memberships.local_joined(tx, self.head.room_nid))
+            rooms.set_resident(tx, self.head.room_nid, resident)
+
+    def _redact(self, tx: Tx, entry: Entry, nid: int) -> None:
+        if entry.redaction_of is not None:
+            target_nid = ids.intern_event(tx, entry.redaction_of.event_id)
+            events.redact(tx, target_nid, nid, entry.redaction_of)
+        if entry.redacted_by is not None:
+            events.redact(tx, nid, ids.intern_event(tx, entry.redacted_by), entry.event.redacted())
+        if entry.awaited_redaction_of is not None:
+            events.add_pending_redaction(tx, ids.intern_event(tx, entry.awaited_redaction_of), nid)
+
+    def _group(
+        self, tx: Tx, ref: StateRef | None, groups: dict[int, tuple[StateRef, int]]
+    ) -> int | None:
+        """The number of a state, its groups made as needed; the same ref gives the same group."""
+        if ref is None:
+            return None
+        if ref.group is not None:
+            return ref.group
+        if id(ref) in groups:
+            return groups[id(ref)][1]
+        parent = self._group(tx, ref.parent, groups)
+        if not ref.changes:
+            if parent is None:
+                return None
+            groups[id(ref)] = (ref, parent)
+            return parent
+        changes: dict[int, int | None] = {}
+        for (type, state_key), event_id in ref.changes.items():
+            key_nid = ids.intern_key(tx, type, state_key)
+            changes[key_nid] = None if event_id is None else ids.intern_event(tx, event_id)
+        group = state.new_group(tx, self.head.room_nid, parent, changes)
+        groups[id(ref)] = (ref, group)
+        return group
+

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A room's events and states as the logic sees them: those on disk, and those of a batch not yet written.
+
+Also state resolution over refs: only what differs between the states is looked at, never the whole room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from minihs.matrix.event import Event
+from minihs.matrix.room_versions import RoomVersion
+from minihs.matrix.state_resolution import resolve_conflicted
+from minihs.rooms.cache import ByteCache
+from minihs.rooms.state import Key, StateRef
+from minihs.store import events, ids, state
+from minihs.store.database import Reader
+from minihs.store.events import Outcome, StoredEvent
+
+_CACHE_BYTES = 8 * 1024 * 1024
+_EVENT_BYTES = 3_000
+"""What a small event takes as Python objects, about; its JSON text counts on top."""
+
+
+class Graph:
+    """Reads of one server's rooms, cached. Used on the loop only."""
+
+    def __init__(self, db: Reader) -> None:
+        self._db = db
+        self._cache: ByteCache[str, StoredEvent] = ByteCache(_CACHE_BYTES)
+        self._key_nids: ByteCache[Key, int] = ByteCache(1024 * 1024)
+        self._resolved: ByteCache[frozenset[int], StateRef] = ByteCache(1024 * 1024)
+        self._pending: dict[str, tuple[Event, Outcome]] = {}
+        """Events of batches that are being put together: seen by lookups, not on disk yet."""
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def stored(self, event_id: str) -> StoredEvent | None:
+        found = self._cache.get(event_id)
+        if found is None:
+            found = events.get(self._db, event_id)
+            if found is not None:
+                self._remember(found)
+        return found
+
+    def stored_many(self, event_ids: Collection[str]) -> dict[str, StoredEvent]:
+        found: dict[str, StoredEvent] = {}
+        missing: list[str] = []
+        for event_id in event_ids:
+            cached = self._cache.get(event_id)
+            if cached is None:
+                missing.append(event_id)
+            else:
+                found[event_id] = cached
+        if missing:
+            loaded = events.get_many(self._db, missing)
+            found.update(loaded)
+            if len(loaded) <= 500:  # a bulk read must not push out what is in daily use
+                for item in loaded.values():
+                    self._remember(item)
+        return found
+
+    def event(self, event_id: str) -> Event | None:
+        waiting = self._pending.get(event_id)
+        if waiting is not None:
+            return waiting[0]
+        found = self.stored(event_id)
+        return None if found is None else found.event
+
+    def get(self, event_id: str) -> Event | None:
+        """`event` under the name that state resolution uses."""
+        return self.event(event_id)
+
+    def is_rejected(self, event_id: str) -> bool:
+        waiting = self._pending.get(event_id)
+        if waiting is not None:
+            return waiting[1] is Outcome.REJECTED
+        found = self.stored(event_id)
+        return found is not None and found.outcome is Outcome.REJECTED
+
+    def has(self, event_id: str) -> bool:
+        return event_id in self._pending or self.stored(event_id) is not None
+
+    def add_pending(self, event: Event, outcome: Outcome) -> None:
+        self._pending[event.event_id] = (event, outcome)
+
+    def drop_pending(self, event_ids: Collection[str]) -> None:
+        for event_id in event_ids:
+            self._pending.pop(event_id, None)
+
+    def forget(self, event_id: str) -> None:
+        """The stored event changed (redacted, no longer an outlier): read it anew."""
+        self._cache.drop(event_id)
+
+    def _remember(self, item: StoredEvent) -> None:
+        size = _EVENT_BYTES + 2 * len(str(item.event.content))
+        self._cache.put(item.event.event_id, item, size)
+
+    # -- states ---------------------------------------------------------------------------------------------------
+
+    def lookup(self, ref: StateRef, key: Key) -> str | None:
+        """The event id at one place of a state."""
+        layer: StateRef | None = ref
+        while layer is not None:
+            if key in layer.changes:
+                return layer.changes[key]
+            if key in layer.known:
+                return layer.known[key]
+            if layer.group is not None:
+                break
+            layer = layer.parent
+        if layer is None or layer.group is None:
+            return None
+        found = self._lookup_group(layer.group, key)
+        layer.known[key] = found
+        return found
+
+    def _lookup_group(self, group: int, key: Key) -> str | None:
+        nid = self._key_nid(key)
+        if nid is None:
+            return None
+        event_nid = state.lookup(self._db, group, [nid]).get(nid)
+        if event_nid is None:
+            return None
+        return ids.event_ids(self._db, [event_nid])[event_nid]
+
+    def _key_nid(self, key: Key) -> int | None:
+        nid = self._key_nids.get(key)
+        if nid is None:
+            nid = ids.key_nid(self._db, *key)
+            if nid is not None:
+                self._key_nids.put(key, nid, 100 + len(key[0]) + len(key[1]))
+        return nid
+
+    def full(self, ref: StateRef) -> dict[Key, str]:
+        """The whole state. For big rooms this is slow and large; only for answers that must hold all of it."""
+        base, changes = ref.base_and_changes()
+        whole: dict[Key, str] = {}
+        if base is not None:
+            by_nid = state.read_group(self._db, base)
+            keys = ids.state_keys(self._db, by_nid.keys())
+            event_ids = ids.event_ids(self._db, set(by_nid.values()))
+            whole = {keys[key_nid]: event_ids[event_nid] for key_nid, event_nid in by_nid.items()}
+        for key, event_id in changes.items():
+            if event_id is None:
+                whole.pop(key, None)
+            else:
+                whole[key] = event_id
+        return whole
+
+    def difference(self, a: StateRef, b: StateRef) -> dict[Key, tuple[str | None, str | None]]:
+        """The keys at which two states differ, with both event ids. Costs the changes, not the room."""
+        if a.same_as(b):
+            return {}
+        base_a, changes_a = a.base_and_changes()
+        base_b, changes_b = b.base_and_changes()
+        keys: set[Key] = set(changes_a) | set(changes_b)
+        if base_a != base_b:
+            keys |= self._group_difference(base_a, base_b)
+        differing = {}
+        for key in keys:
+            pair = (self.lookup(a, key), self.lookup(b, key))
+            if pair[0] != pair[1]:
+                differing[key] = pair
+        return differing
+
+    def _group_difference(self, a: int | None, b: int | None) -> set[Key]:
+        if a is None or b is None:
+            nids = set(state.read_group(self._db, a if a is not None else b or 0))
+        else:
+            nids = set(state.diff(self._db, a, b))
+        return set(ids.state_keys(self._db, nids).values())
+
+    def resolve(self, version: RoomVersion, refs: Sequence[StateRef]) -> StateRef:
+        """The state after several events at once (spec: state resolution of the room version)."""
+        distinct: list[StateRef] = []
+        for ref in refs:
+            if not any(ref.same_as(other) for other in distinct):
+                distinct.append(ref)
+        if not distinct:
+            return StateRef()
+        if len(distinct) == 1:
+            return distinct[0]
+        groups = [ref.group for ref in distinct]
+        memo = frozenset(group for group in groups if group is not None) if None not in groups else None
+        if memo is not None:
+            found = self._resolved.get(memo)
+            if found is not None:
+                return found
+        resolved = self._resolve(version, distinct)
+        if memo is not None:
+            self._resolved.put(memo, resolved, 500 + 200 * len(resolved.changes))
+        return resolved
+
+    def _resolve(self, version: RoomVersion, refs: list[StateRef]) -> StateRef:
+        first = refs[0]
+        differing: set[Key] = set()
+        for other in refs[1:]:
+            differing.update(self.difference(first, other))
+        if not differing:
+            return first
+        state_sets = [
+            {key: event_id for key in differing if (event_id := self.lookup(ref, key)) is not None} for ref in refs
+        ]
+        result = resolve_conflicted(version, _Unconflicted(self, first, differing), state_sets, self)
+        changes: dict[Key, str | None] = {}
+        for key in differing | set(result):
+            if self.lookup(first, key) != result.get(key):
+                changes[key] = result.get(key)
+        return first.with_changes(changes)
+
+
+class _Unconflicted(Mapping[Key, str]):
+    """The part of the states that is the same in all of them, looked up when asked for."""
+
+    def __init__(self, graph: Graph, ref: StateRef, differing: set[Key]) -> None:
+        self._graph = graph
+        self._ref = ref
+        self._differing = differing
+
+    def __getitem__(self, key: Key) -> str:
+        found = None if key in self._differing else self._graph.lookup(self._ref, key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[Key]:
+        return (key for key in self._graph.full(self._ref) if key not in self._differing)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

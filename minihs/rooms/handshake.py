@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make_join, make_leave and make_knock as the one who asks: from the template of a resident to an event of our own.
+
+A template is never signed. Only its prev_events, auth_events, depth and, for a restricted join, the user who vouches
+for us are taken, each checked; all else is ours, so that nobody can have us sign something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minihs.matrix.canonical import JsonObject
+from minihs.matrix.errors import MatrixError
+from minihs.matrix.event import Event, EventError, build_event
+from minihs.matrix.federation_errors import FederationError, RemoteProtocolError, RemoteRefused
+from minihs.matrix.ids import is_event_id, is_user_id
+from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
+from minihs.rooms.parts import Parts
+
+MAX_CANDIDATES = 6
+"""Servers tried, one after another, to get into a room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    version: RoomVersion
+    prev_events: list[str]
+    auth_events: list[str]
+    hashes: dict[str, str]
+    """The hashes that references of room versions 1 and 2 carry."""
+    depth: int
+    authoriser: str | None
+
+
+def read_template(
+    host: str, answer: JsonObject, *, room_id: str, user_id: str, membership: str, default_version: str = "1"
+) -> Template:
+    """Raises RemoteProtocolError for a template that isn't what we asked for."""
+    version_name = answer.get("room_version", default_version)
+    version = ROOM_VERSIONS.get(version_name) if isinstance(version_name, str) else None
+    if version is None:
+        raise RemoteProtocolError(host, "the room's version is not one that we know")
+    event = answer.get("event")
+    if not isinstance(event, dict):
+        raise RemoteProtocolError(host, "there is no event in the template")
+    content = event.get("content")
+    if (
+        event.get("type") != "m.room.member"
+        or event.get("room_id") != room_id
+        or event.get("sender") != user_id
+        or event.get("state_key") != user_id
+        or not isinstance(content, dict)
+        or content.get("membership") != membership
+    ):
+        raise RemoteProtocolError(host, "the template is for another event than we asked for")
+    prev_events, hashes = _references(host, event.get("prev_events"), version)
+    auth_events, more = _references(host, event.get("auth_events"), version)
+    depth = event.get("depth", 1)
+    authoriser = content.get("join_authorised_via_users_server")
+    if authoriser is not None and not is_user_id(authoriser):
+        raise RemoteProtocolError(host, "the authorising user of the template is no user id")
+    return Template(
+        version,
+        prev_events,
+        auth_events,
+        hashes | more,
+        depth if type(depth) is int and 0 <= depth <= 2**53 - 1 else 2**53 - 1,
+        authoriser,
+    )
+
+
+def _references(host: str, value: object, version: RoomVersion) -> tuple[list[str], dict[str, str]]:
+    event_ids: list[str] = []
+    hashes: dict[str, str] = {}
+    if not isinstance(value, list) or len(value) > 20:
+        raise RemoteProtocolError(host, "the template's references are not a short list")
+    for item in value:
+        if version.event_format == 1:
+            if not (isinstance(item, list) and len(item) == 2 and isinstance(item[1], dict)):
+                raise RemoteProtocolError(host, "the template's references are malformed")
+            event_id, digest = item[0], item[1].get("sha256")
+            if not isinstance(digest, str):
+                raise RemoteProtocolError(host, "a reference in the template has no hash")
+        else:
+            event_id, digest = item, ""
+        if not is_event_id(event_id):
+            raise RemoteProtocolError(host, "a reference in the template is no event id")
+        event_ids.append(event_id)
+        hashes[event_id] = digest
+    return event_ids, hashes
+
+
+def own_member_event(parts: Parts, template: Template, room_id: str, user_id: str, content: JsonObject) -> Event:
+    """Our event, signed, from what may be taken of the template. Raises MatrixError if it can't be built."""
+    try:
+        return build_event(
+            version=template.version,
+            room_id=room_id,
+            type="m.room.member",
+            sender=user_id,
+            state_key=user_id,
+            content=content,
+            depth=template.depth,
+            prev_events=template.prev_events,
+            auth_events=template.auth_events,
+            origin_server_ts=parts.now(),
+            server_name=parts.our_name,
+            key=parts.signing_key,
+            prev_hashes=template.hashes if template.version.event_format == 1 else None,
+            random_id=parts.runtime.random.token_urlsafe(18),
+        )
+    except EventError as error:
+        raise MatrixError(413, "M_TOO_LARGE", f"The membership event can't be built: {error}") from error
+
+
+def failure(errors: Sequence[FederationError], what: str) -> MatrixError:
+    """What the client is told when no server let us: the clearest refusal, else that none could be reached."""
+    for error in errors:
+        if isinstance(error, RemoteRefused) and error.status in (400, 403, 404):
+            extra = {}
+            if error.errcode == "M_INCOMPATIBLE_ROOM_VERSION" and isinstance(error.body.get("room_version"), str):
+                extra["room_version"] = error.body["room_version"]
+            return MatrixError(error.status, error.errcode, error.error or f"{what} was refused.", **extra)
+    tried = "; ".join(str(error) for error in errors) or "there is no server to ask"
+    return MatrixError(502, "M_UNKNOWN", f"{what} failed: {tried}"[:1000])
+
+
+def candidates(parts: Parts, *lists: Sequence[str]) -> list[str]:
+    """Servers to try, in order, without repetition and without ourselves."""
+    merged = dict.fromkeys(host for hosts in lists for host in hosts if host != parts.our_name)
+    return list(merged)[:MAX_CANDIDATES]

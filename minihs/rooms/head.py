@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The newest part of a room: its forward extremities and current state, kept by the room's task while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from minihs.matrix.errors import MatrixError, not_found
+from minihs.matrix.event import Event
+from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
+from minihs.rooms.graph import Graph
+from minihs.rooms.state import Key, StateMap, StateRef
+from minihs.store import rooms
+from minihs.store.database import Reader
+
+MAX_PREV_EVENTS = 20
+
+
+@dataclass(slots=True)
+class Tip:
+    """An event of the timeline that something may be built on."""
+
+    event_id: str
+    topo: int
+    depth: int
+    after: StateRef
+
+
+@dataclass(slots=True)
+class Head:
+    room_id: str
+    room_nid: int
+    version: RoomVersion
+    tips: dict[str, Tip] = field(default_factory=dict)
+    current: StateRef = field(default_factory=StateRef)
+
+    @property
+    def create_id(self) -> str | None:
+        """The create event's id where the room id tells it (room version 12)."""
+        return "$" + self.room_id[1:] if self.version.room_id_is_create_hash else None
+
+    def state(self, graph: Graph, ref: StateRef | None = None) -> StateMap:
+        return StateMap(graph, self.current if ref is None else ref)
+
+    def create_event(self, graph: Graph) -> Event | None:
+        if self.create_id is not None:
+            return graph.event(self.create_id)
+        event_id = graph.lookup(self.current, ("m.room.create", ""))
+        return None if event_id is None else graph.event(event_id)
+
+    def newest(self, limit: int = MAX_PREV_EVENTS) -> list[Tip]:
+        """What a new event of ours is built on: the extremities, the newest if there are too many."""
+        return sorted(self.tips.values(), key=lambda tip: (-tip.topo, tip.event_id))[:limit]
+
+    def max_topo(self) -> int:
+        return max((tip.topo for tip in self.tips.values()), default=0)
+
+    def state_after(self, graph: Graph, tips: Sequence[Tip]) -> StateRef:
+        if len(tips) == len(self.tips):
+            return self.current
+        return graph.resolve(self.version, [tip.after for tip in tips])
+
+
+def load(db: Reader, graph: Graph, room_id: str) -> Head:
+    """The head of a room that we are in. Raises M_NOT_FOUND for any other."""
+    room = rooms.get(db, room_id)
+    if room is None or not room.resident or room.version is None:
+        raise not_found("This server is not in the room.")
+    version = ROOM_VERSIONS.get(room.version)
+    if version is None:
+        raise MatrixError(400, "M_UNSUPPORTED_ROOM_VERSION", "The room's version is not supported.")
+    head = Head(room_id, room.room_nid, version)
+    for _nid, event_id, topo, after_group in rooms.forward_extremities(db, room.room_nid):
+        stored = graph.stored(event_id)
+        depth = stored.event.depth if stored is not None else 0
+        head.tips[event_id] = Tip(event_id, topo, depth, StateRef(after_group))
+    head.current = StateRef(room.state_group)
+    for tip in head.tips.values():
+        if tip.after.group == room.state_group:
+            tip.after = head.current
+    return head
+
+
+def key_of(event: Event) -> Key | None:
+    return None if event.state_key is None else (event.type, event.state_key)

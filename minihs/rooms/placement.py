@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Giving an event its place: the state before it, the verdict, the state after, extremities, redactions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minihs.matrix.auth_rules import redaction_allowed
+from minihs.matrix.event import Event
+from minihs.rooms.admission import Source
+from minihs.rooms.authorise import Verdict, check_by_auth_events, judge
+from minihs.rooms.batch import Batch, Entry
+from minihs.rooms.graph import Graph
+from minihs.rooms.head import Head
+from minihs.rooms.state import StateRef
+from minihs.store import events as event_store
+from minihs.store.events import Outcome
+
+MAX_GAP_STEP = 10_000
+"""How far a gap may move our order along the DAG, whatever depth an event claims."""
+
+
+def is_placed(batch: Batch, event_id: str) -> bool:
+    """Do we know the state after this event?"""
+    if event_id in batch.placed:
+        return True
+    stored = batch.graph.stored(event_id)
+    return stored is not None and not stored.outlier
+
+
+def missing_prevs(batch: Batch, event: Event) -> list[str]:
+    return [prev_id for prev_id in event.prev_events if not is_placed(batch, prev_id)]
+
+
+def is_settled(graph: Graph, event_id: str) -> bool:
+    """Nothing more is to be done about this event: it has its place, or was rejected for good."""
+    stored = graph.stored(event_id)
+    return stored is not None and (not stored.outlier or stored.outcome is Outcome.REJECTED)
+
+
+def place_live(
+    batch: Batch, event: Event, received_ts: int, source: Source, gap_states: Mapping[str, StateRef] | None = None
+) -> Entry:
+    """Judge an event whose prev_events are placed (or given in `gap_states`) and add it to the batch.
+
+    Raises MissingAuthEvents.
+    """
+    graph, head = batch.graph, batch.head
+    before, topo = _before(batch, event, gap_states or {})
+    verdict = judge(graph, head, event, before, source)
+    entry = Entry(event, verdict.outcome, received_ts, verdict.reason, before=before, topo=topo)
+    entry.after = before if verdict.outcome is Outcome.REJECTED else before.with_event(event)
+    if verdict.outcome is Outcome.ACCEPTED:
+        batch.advance(entry)
+        link_redaction(batch, entry)
+    link_awaited_redaction(batch, entry)
+    batch.add(entry)
+    return entry
+
+
+def add_outlier(batch: Batch, event: Event, received_ts: int, create: Event | None) -> Verdict:
+    """Keep an event without its place, judged by its auth events only. Raises MissingAuthEvents."""
+    verdict = check_by_auth_events(batch.graph, event, create)
+    batch.add(Entry(event, verdict.outcome, received_ts, verdict.reason, outlier=True))
+    return verdict
+
+
+def _before(batch: Batch, event: Event, gap_states: Mapping[str, StateRef]) -> tuple[StateRef, int]:
+    """The state before an event, and its place along the DAG."""
+    states: list[StateRef] = []
+    topos: list[int] = []
+    for prev_id in event.prev_events:
+        if prev_id in gap_states:
+            states.append(gap_states[prev_id])
+            continue
+        topo, after = state_after(batch, prev_id)
+        states.append(after)
+        if topo is not None:
+            topos.append(topo)
+    topo = max(topos, default=batch.head.max_topo()) + 1
+    if gap_states:
+        newest = max((tip.depth for tip in batch.head.tips.values()), default=0)
+        topo += max(0, min(event.depth - newest, MAX_GAP_STEP))
+    return batch.graph.resolve(batch.head.version, states), topo
+
+
+def state_after(batch: Batch, event_id: str) -> tuple[int | None, StateRef]:
+    """(topo, state after) of a placed event."""
+    placed = batch.placed.get(event_id)
+    if placed is not None:
+        return placed
+    tip = batch.head.tips.get(event_id)
+    if tip is not None:
+        return tip.topo, tip.after
+    stored = batch.graph.stored(event_id)
+    assert stored is not None  # noqa: S101  (the caller saw that it is placed)
+    if stored.after_group is not None and stored.after_group == batch.head.current.group:
+        return stored.topo, batch.head.current
+    return stored.topo, StateRef(stored.after_group)
+
+
+def link_redaction(batch: Batch, entry: Entry) -> None:
+    """If the event is a redaction that is allowed, note what it redacts (spec: "Handling redactions" by version)."""
+    event = entry.event
+    if event.type != "m.room.redaction" or event.redacts is None:
+        return
+    target = batch.graph.event(event.redacts)
+    if target is None:
+        entry.awaited_redaction_of = event.redacts
+    elif may_redact(batch.graph, batch.head, event, target, entry.before):
+        entry.redaction_of = target.redacted()
+
+
+def link_awaited_redaction(batch: Batch, entry: Entry) -> None:
+    """A redaction of this event may have come before it."""
+    for redaction_id in event_store.pending_redactions(batch.db.read, entry.event.event_id):
+        stored = batch.graph.stored(redaction_id)
+        if stored is None or stored.outcome is not Outcome.ACCEPTED:
+            continue
+        before = StateRef(stored.before_group)
+        if may_redact(batch.graph, batch.head, stored.event, entry.event, before):
+            entry.redacted_by = redaction_id
+            return
+
+
+def may_redact(graph: Graph, head: Head, redaction: Event, target: Event, before: StateRef | None) -> bool:
+    if target.room_id != redaction.room_id or target.type == "m.room.create":
+        return False
+    return redaction_allowed(redaction, target, head.state(graph, before))

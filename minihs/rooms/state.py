@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state at a point of the DAG, as rooms work with it before and after it is on disk.
+
+A `StateRef` is either a state group of the database or a parent and what changed since: events of a batch that is not
+written yet have their states too. Once the batch is on disk its refs are folded into groups (`settle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from minihs.matrix.event import Event
+
+if TYPE_CHECKING:
+    from minihs.rooms.graph import Graph
+
+type Key = tuple[str, str]
+"""(type, state_key)"""
+
+
+class StateRef:
+    """Immutable but for `settle`. Compare by identity or `group`."""
+
+    __slots__ = ("changes", "group", "known", "parent")
+
+    def __init__(
+        self,
+        group: int | None = None,
+        parent: StateRef | None = None,
+        changes: Mapping[Key, str | None] | None = None,
+    ) -> None:
+        self.group = group
+        self.parent = parent
+        self.changes = dict(changes or {})
+        """key → event id; None: the key is gone."""
+        self.known: dict[Key, str | None] = {}
+        """What was looked up before."""
+
+    def with_event(self, event: Event) -> StateRef:
+        """The state after a state event; itself after any other."""
+        if event.state_key is None:
+            return self
+        return self.with_changes({(event.type, event.state_key): event.event_id})
+
+    def with_changes(self, changes: Mapping[Key, str | None]) -> StateRef:
+        return StateRef(None, self, changes) if changes else self
+
+    def settle(self, group: int) -> None:
+        """It is on disk now, under this number."""
+        if self.group is None:
+            known = dict(self.parent.known) if self.parent is not None else {}
+            known.update(self.known)
+            known.update(self.changes)
+            self.known = known
+            self.group, self.parent, self.changes = group, None, {}
+
+    def base_and_changes(self) -> tuple[int | None, dict[Key, str | None]]:
+        """The nearest group on disk (None: the empty state), and all that changed since."""
+        layers: list[StateRef] = []
+        ref: StateRef | None = self
+        while ref is not None and ref.group is None:
+            layers.append(ref)
+            ref = ref.parent
+        changes: dict[Key, str | None] = {}
+        for layer in reversed(layers):
+            changes.update(layer.changes)
+        return (None if ref is None else ref.group), changes
+
+    def same_as(self, other: StateRef) -> bool:
+        return self is other or (self.group is not None and self.group == other.group)
+
+    def __repr__(self) -> str:
+        base, changes = self.base_and_changes()
+        return f"<StateRef group {base} and {len(changes)} changes>"
+
+
+class StateMap(Mapping[Key, Event]):
+    """A state as the auth rules read it: (type, state_key) → Event, looked up when asked for."""
+
+    def __init__(self, graph: Graph, ref: StateRef, extra: Mapping[Key, Event] | None = None) -> None:
+        self._graph = graph
+        self._ref = ref
+        self._extra = extra or {}
+
+    def __getitem__(self, key: Key) -> Event:
+        found = self._extra.get(key)
+        if found is None:
+            event_id = self._graph.lookup(self._ref, key)
+            found = None if event_id is None else self._graph.event(event_id)
+            if found is None:
+                raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._graph.full(self._ref))
+
+    def __len__(self) -> int:
+        return len(self._graph.full(self._ref))
