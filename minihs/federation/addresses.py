@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which IP addresses may be dialled.
 
-Other servers and our users choose the names we connect to, so an address inside somebody's own network must never
-be reached through us (server-side request forgery). The check is made on the address that is really connected to,
-which also defeats names that change their address between check and use. Networks listed in
+Other servers and our users choose the names we connect to, so an address inside somebody's own network must
+never be reached through us (server-side request forgery). The check is made on the address that is really
+connected to, which also defeats names that change their address between check and use. Networks listed in
 `federation.allow_networks` are exempt.
 """
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one dialler: every outgoing connection of the server is made here.
 
-Resolve the name, drop the addresses that must not be dialled, connect to what is left by Happy Eyeballs (RFC 8305),
-then TLS for the name that the caller wants verified. Federation, keys, media, previews and push all use it, so the
-rules can't be forgotten in one of them.
+Resolve the name, drop the addresses that must not be dialled, connect to what is left by Happy Eyeballs (RFC
+8305), then TLS for the name that the caller wants verified. Federation, keys, media, previews and push all
+use it, so the rules can't be forgotten in one of them.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -157,11 +157,11 @@ def _interleaved(addresses: list[str]) -> list[str]:
 class DialBackend(httpcore2.AsyncNetworkBackend):
     """What makes an httpcore2 pool connect to resolved targets.
 
-    The pool's key, and the name it verifies, is the host of the URL. Where that connects to is decided here, so a
-    connection can never be reused for another name than the one that its certificate was checked for.
+    The pool's key, and the name it verifies, is the host of the URL. Where that connects to is decided here,
+    so a connection can never be reused for another name than the one that its certificate was checked for.
     """
 
-    def __init__(self, dialler: Dialler, targets: Sequence[Target]) -> None:
+    def __init__(self, dialler: Dialler, targets: Callable[[], Sequence[Target]]) -> None:
         self._dialler = dialler
         self._targets = targets
 
@@ -174,7 +174,7 @@ class DialBackend(httpcore2.AsyncNetworkBackend):
         socket_options: object = None,
     ) -> httpcore2.AsyncNetworkStream:
         try:
-            stream = await self._dialler.connect_any(self._targets)
+            stream = await self._dialler.connect_any(self._targets())
         except DialError as error:
             raise httpcore2.ConnectError(str(error)) from error
         return HttpStream(stream)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trio stream as httpcore2 wants it: real sockets and the in-memory ones of tests alike.
 
-httpcore2's own trio stream insists on a socket when it asks whether an idle connection was closed by the peer.
+httpcore2's own trio stream insists on a socket when it asks whether an idle connection was closed by the
+peer.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class HttpStream(httpcore2.AsyncNetworkStream):
             raise httpcore2.WriteError(text_of(error)) from error
 
     async def aclose(self) -> None:
-        # No TLS goodbye: with https_compatible nobody needs one, and a peer that stopped reading could hold it up.
+        # No TLS goodbye: with https_compatible nobody needs one, and a peer that stopped reading could hold
+        # it up.
         await trio.aclose_forcefully(self._stream)
 
     async def start_tls(
@@ -47,7 +49,11 @@ class HttpStream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 -- httpcore2's signature
     ) -> httpcore2.AsyncNetworkStream:
         tls = trio.SSLStream(
-            self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True, server_side=False
+            self._stream,
+            ssl_context,
+            server_hostname=server_hostname,
+            https_compatible=True,
+            server_side=False,
         )
         try:
             with trio.fail_after(TLS_TIMEOUT):

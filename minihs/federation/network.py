@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the federation code needs from the outside: TCP connections and DNS.
 
-A server is handed a `Network` and a `Resolver`; tests hand it an in-memory internet. Nothing else in minihs opens
-an outgoing socket.
+A server is handed a `Network` and a `Resolver`; tests hand it an in-memory internet. Nothing else in minihs
+opens an outgoing socket.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import ssl
 
 
 def text_of(error: BaseException) -> str:
-    """One line saying what went wrong: the innermost cause that says anything (httpcore2's TLS errors are empty)."""
+    """One line saying what went wrong: the innermost cause that says anything (httpcore2's TLS errors are
+    empty)."""
     best = ""
     seen: set[int] = set()
     current: BaseException | None = error

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real resolver: the hosts file, then DNS by dnspython on trio (no threads, so a jam of slow look-ups harms nobody)."""
+"""The real resolver: the hosts file, then DNS by dnspython on trio (no threads, so a jam of slow look-ups
+harms nobody)."""
 
 from __future__ import annotations
 
@@ -95,7 +96,12 @@ class DnsResolver:
     async def srv(self, name: str) -> SrvAnswer:
         answer = await self._resolve(name, "SRV")
         records = tuple(
-            Srv(rdata.priority, rdata.weight, rdata.port, rdata.target.to_text(omit_final_dot=True).rstrip("."))
+            Srv(
+                rdata.priority,
+                rdata.weight,
+                rdata.port,
+                rdata.target.to_text(omit_final_dot=True).rstrip("."),
+            )
             for rdata in list(answer)[:MAX_SRV_RECORDS]
             if isinstance(rdata, dns.rdtypes.IN.SRV.SRV)
         )
