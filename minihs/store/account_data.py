@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Account data of users, global and per room (client-server-api, "Client Config").
 
-A user's push rules are read as the global account data `m.push_rules` here, though they are kept elsewhere, so that
-every reader sees them alike.
+A user's push rules are read as the global account data `m.push_rules` here, though they are kept elsewhere,
+so that every reader sees them alike.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def put(tx: Tx, user_id: str, type: str, content: str, room_id: str = GLOBAL) ->
 def changed(db: Reader, user_id: str, since: int, upto: int) -> list[AccountData]:
     """What was last written after `since` and up to `upto`, in that order; all there is for `since=0`."""
     rows = db.execute(
-        "SELECT room_id, type, content FROM account_data WHERE user_id = ? AND pos > ? AND pos <= ? ORDER BY pos",
+        "SELECT room_id, type, content FROM account_data WHERE user_id = ? AND pos > ? AND pos <= ? ORDER BY "
+        "pos",
         (user_id, since, upto),
     ).fetchall()
     result = [AccountData(room_id, type, json.loads(content)) for room_id, type, content in rows]

@@ -46,7 +46,7 @@ SCAN_BUDGET = 2_000_000_000
 """The same for one statement of a scan."""
 
 READER_CACHE_KIB = 4096
-GROUP_CACHE_BYTES = 8 << 20
+STATE_CACHE_BYTES = 8 << 20
 
 type Callback = Callable[[frozenset[str]], None]
 
@@ -57,7 +57,7 @@ class Database:
     def __init__(self, path: Path, runtime: Runtime, writer: BatchWriter, scope: trio.CancelScope) -> None:
         self.path = path
         self.read: Reader = ReadConnection(
-            path, budget=READ_BUDGET, cache_kib=READER_CACHE_KIB, group_cache=GROUP_CACHE_BYTES
+            path, budget=READ_BUDGET, cache_kib=READER_CACHE_KIB, state_cache=STATE_CACHE_BYTES
         )
         self._runtime = runtime
         self._writer = writer
@@ -192,7 +192,7 @@ class Database:
 
     def _new_scanner(self) -> ReadConnection:
         return ReadConnection(
-            self.path, budget=SCAN_BUDGET, cache_kib=READER_CACHE_KIB, group_cache=0, any_thread=True
+            self.path, budget=SCAN_BUDGET, cache_kib=READER_CACHE_KIB, state_cache=0, any_thread=True
         )
 
     def _close_readers(self) -> None:

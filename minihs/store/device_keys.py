@@ -47,7 +47,8 @@ def visible(
     `device_ids` None: all of them. `viewer` None: another server.
     """
     rows = db.execute(
-        "SELECT k.device_id, k.json, d.display_name FROM device_keys k JOIN devices d USING (user_id, device_id) "
+        "SELECT k.device_id, k.json, d.display_name FROM device_keys k JOIN devices d USING (user_id, "
+        "device_id) "
         "WHERE k.user_id = ?",
         (user_id,),
     ).fetchall()

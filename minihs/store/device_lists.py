@@ -19,8 +19,8 @@ from minihs.store.outbound_edus import queue_edu
 def changed(db: Reader, since: int) -> list[str]:
     """All users, local and remote, whose keys changed after `since`.
 
-    Only the last change of each is kept. So a user who changed both before and after the end of a reader's span is
-    told with the next span; nobody is ever missed.
+    Only the last change of each is kept. So a user who changed both before and after the end of a reader's
+    span is told with the next span; nobody is ever missed.
     """
     return [
         row[0]
@@ -31,9 +31,10 @@ def changed(db: Reader, since: int) -> list[str]:
 
 
 def changed_among_contacts(db: Reader, user_id: str, since: int, upto: int) -> list[str]:
-    """Those of whom `user_id` is to be told: itself and who shares a room with it, changed in since < pos ≤ upto."""
+    """Of whom `user_id` is to be told: itself and who shares a room with it, if changed in since < pos ≤ upto."""
     rows = db.execute(
-        "SELECT c.user_id FROM device_list_changes c WHERE c.pos > ? AND c.pos <= ? AND (c.user_id = ? OR EXISTS ("
+        "SELECT c.user_id FROM device_list_changes c WHERE c.pos > ? AND c.pos <= ? AND (c.user_id = ? OR "
+        "EXISTS ("
         "  SELECT 1 FROM memberships mine JOIN memberships theirs USING (room_nid)"
         "  WHERE mine.user_id = ? AND mine.membership = 'join'"
         "  AND theirs.user_id = c.user_id AND theirs.membership = 'join')) ORDER BY c.pos",
@@ -49,10 +50,11 @@ def stream_id(db: Reader, user_id: str) -> int:
 
 
 def record_change(tx: Tx, user_id: str) -> int:
-    """Tell the clients of everybody who shares a room with the user, and the user's own. Returns the `pos`."""
+    """Tell the user's clients and those of everybody who shares a room with it. Returns the `pos`."""
     pos = tx.next_pos()
     tx.execute(
-        "INSERT INTO device_list_changes VALUES (?, ?) ON CONFLICT (user_id) DO UPDATE SET pos = excluded.pos",
+        "INSERT INTO device_list_changes VALUES (?, ?) ON CONFLICT (user_id) DO UPDATE SET pos = "
+        "excluded.pos",
         (user_id, pos),
     )
     tx.wake(f"user:{user_id}", *(f"user:{other}" for other in local_contacts(tx, user_id)))

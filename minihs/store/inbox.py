@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minihs.store.database import Reader, Tx
@@ -101,6 +102,11 @@ def waiting_event_ids(db: Reader, room_id: str) -> set[str]:
 
 def remove(tx: Tx, seq: int) -> None:
     tx.execute("DELETE FROM inbox WHERE seq = ?", (seq,))
+
+
+def remove_all(tx: Tx, seqs: Iterable[int]) -> None:
+    for seq in seqs:
+        remove(tx, seq)
 
 
 def defer(tx: Tx, seq: int, not_before_ms: int) -> None:

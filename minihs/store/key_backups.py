@@ -98,7 +98,8 @@ def delete(tx: Tx, user_id: str, version: int) -> None:
     """Delete the keys; the number stays, so that it is never given to another backup."""
     tx.execute("DELETE FROM backed_up_keys WHERE user_id = ? AND version = ?", (user_id, version))
     tx.execute(
-        "UPDATE key_backups SET deleted = 1, key_count = 0, auth_data = '{}' WHERE user_id = ? AND version = ?",
+        "UPDATE key_backups SET deleted = 1, key_count = 0, auth_data = '{}' WHERE user_id = ? AND version = "
+        "?",
         (user_id, version),
     )
 
@@ -160,6 +161,7 @@ def _narrowed(room_id: str | None, session_id: str | None) -> tuple[str, list[st
 def _touch(tx: Tx, user_id: str, version: int, changed: int, added: int) -> None:
     if changed:
         tx.execute(
-            "UPDATE key_backups SET etag = etag + 1, key_count = key_count + ? WHERE user_id = ? AND version = ?",
+            "UPDATE key_backups SET etag = etag + 1, key_count = key_count + ? WHERE user_id = ? AND version "
+            "= ?",
             (added, user_id, version),
         )

@@ -11,7 +11,7 @@ type JsonObject = dict[str, Any]
 
 
 def add(tx: Tx, user_id: str, key_id: str, signer: str, signer_key: str, signature: str) -> bool:
-    """Keep a checked signature by `signer`'s `signer_key` of the key of `user_id`. False: it was there already."""
+    """Keep a checked signature of a key of `user_id`, made by `signer`. False: it was there already."""
     cursor = tx.execute(
         "INSERT INTO key_signatures VALUES (?, ?, ?, ?, ?) ON CONFLICT (user_id, key_id, signer, signer_key) "
         "DO UPDATE SET signature = excluded.signature WHERE signature != excluded.signature",

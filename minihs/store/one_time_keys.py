@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One-time and fallback keys of local users' devices (client-server-api, "One-time and fallback keys").
 
-A one-time key is handed out once, ever. Claiming deletes it in the same commit; a digest of it stays for a while, so
-that an upload repeated by a client that missed the answer does not bring it back.
+A one-time key is handed out once, ever. Claiming deletes it in the same commit; a digest of it stays for a
+while, so that an upload repeated by a client that missed the answer does not bring it back.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class UploadedKey(NamedTuple):
 
 
 def add(tx: Tx, user_id: str, device_id: str, keys: Sequence[UploadedKey], *, now: int) -> UploadedKey | None:
-    """Add one-time keys. Returns the first whose id the device uses for another key already; the caller rolls back."""
+    """Add one-time keys. Returns the first whose id belongs to another key already; the caller then rolls back."""
     tx.execute("DELETE FROM claimed_keys WHERE claimed_ts < ?", (now - REMEMBER_CLAIMED_MS,))
     for key in keys:
         row = tx.execute(
-            "SELECT json FROM one_time_keys WHERE user_id = ? AND device_id = ? AND algorithm = ? AND key_id = ?",
+            "SELECT json FROM one_time_keys WHERE user_id = ? AND device_id = ? AND algorithm = ? AND key_id "
+            "= ?",
             (user_id, device_id, key.algorithm, key.key_id),
         ).fetchone()
         if row is not None:
@@ -62,7 +63,8 @@ def counts(db: Reader, user_id: str, device_id: str) -> dict[str, int]:
     """Unclaimed one-time keys by algorithm."""
     return dict(
         db.execute(
-            "SELECT algorithm, COUNT(*) FROM one_time_keys WHERE user_id = ? AND device_id = ? GROUP BY algorithm",
+            "SELECT algorithm, COUNT(*) FROM one_time_keys WHERE user_id = ? AND device_id = ? GROUP BY "
+            "algorithm",
             (user_id, device_id),
         ).fetchall()
     )
@@ -84,7 +86,8 @@ def claim(
     """Hand out the oldest one-time key, or else the fallback key: ("algorithm:id", key)."""
     rows = tx.execute(
         "DELETE FROM one_time_keys WHERE seq = (SELECT seq FROM one_time_keys "
-        "WHERE user_id = ? AND device_id = ? AND algorithm = ? ORDER BY seq LIMIT 1) RETURNING key_id, json, digest",
+        "WHERE user_id = ? AND device_id = ? AND algorithm = ? ORDER BY seq LIMIT 1) RETURNING key_id, json, "
+        "digest",
         (user_id, device_id, algorithm),
     ).fetchall()
     if rows:
@@ -94,7 +97,8 @@ def claim(
         )
     else:
         row = tx.execute(
-            "SELECT key_id, json, used FROM fallback_keys WHERE user_id = ? AND device_id = ? AND algorithm = ?",
+            "SELECT key_id, json, used FROM fallback_keys WHERE user_id = ? AND device_id = ? AND algorithm "
+            "= ?",
             (user_id, device_id, algorithm),
         ).fetchone()
         if row is None:

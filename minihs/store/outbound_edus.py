@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EDUs that must not get lost on their way to other servers: to-device messages, device lists, signing keys."""
+"""EDUs that must not get lost on their way to other servers: to-device, device lists, signing keys."""
 
 from __future__ import annotations
 

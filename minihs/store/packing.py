@@ -12,7 +12,7 @@ import zlib
 _PLAIN = b"\0"
 _DEFLATED_1 = b"\1"
 
-_LEVEL = 6
+_LEVEL = 3
 _WINDOW = -13
 """Raw deflate (no header, no checksum: the pages of the database are no better guarded), 8 KiB window.
 Setting up the window costs more than the work for a kilobyte, so it is just large enough for the dictionary."""

@@ -32,7 +32,8 @@ def display(db: Reader, user_id: str) -> tuple[str | None, str | None]:
 def set_field(tx: Tx, user_id: str, field: str, value: str) -> None:
     """`value` is JSON."""
     tx.execute(
-        "INSERT INTO profiles VALUES (?, ?, ?) ON CONFLICT (user_id, field) DO UPDATE SET value = excluded.value",
+        "INSERT INTO profiles VALUES (?, ?, ?) ON CONFLICT (user_id, field) DO UPDATE SET value = "
+        "excluded.value",
         (user_id, field, value),
     )
 

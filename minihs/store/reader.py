@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from minihs.store.group_cache import GroupCache
+from minihs.store.state_cache import StateCache
 
 type Parameters = Sequence[object] | Mapping[str, object]
 
@@ -40,7 +40,7 @@ class ReadConnection:
     """
 
     def __init__(
-        self, path: Path, *, budget: int, cache_kib: int, group_cache: int, any_thread: bool = False
+        self, path: Path, *, budget: int, cache_kib: int, state_cache: int, any_thread: bool = False
     ) -> None:
         self._connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
@@ -56,7 +56,7 @@ class ReadConnection:
         self._budget = budget
         self._used = 0
         self._connection.set_progress_handler(self._progress, PROGRESS_STEP)
-        self.groups = GroupCache(group_cache)
+        self.state_cache = StateCache(state_cache)
         """State groups read lately; for minihs.store.state."""
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> sqlite3.Cursor:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages that wait for local devices (client-server-api, "Send-to-Device messaging").
 
-`read` does not remove: a message goes with `acknowledge`, when the device's next `since` proves that it has it.
+`read` does not remove: a message goes with `acknowledge`, when the device's next `since` proves that it has
+it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from minihs.store import devices
 from minihs.store.database import Reader, Tx
 
 MAX_WAITING = 20_000
-"""Messages that may wait for one device. Only a device that nobody uses any more, or a flood, gets there; further
-ones are dropped."""
+"""Messages that may wait for one device. Only a device that nobody uses any more, or a flood, gets there;
+further ones are dropped."""
 
 REMEMBER_TXNS_MS = 24 * 3600 * 1000
 

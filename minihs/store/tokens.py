@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Access, refresh and OpenID tokens, by their SHA-256 (client-server-api, "Refreshing access tokens").
 
-A client that asks for refresh tokens gets pairs. Exchanging a refresh token makes a new pair, and the old refresh
-token stays good until one of the new pair is used, since the answer with it may have been lost.
+A client that asks for refresh tokens gets pairs. Exchanging a refresh token makes a new pair, and the old
+refresh token stays good until one of the new pair is used, since the answer with it may have been lost.
 """
 
 from __future__ import annotations

@@ -74,21 +74,21 @@ CREATE TABLE backward_extremities (
 CREATE TABLE pending_redactions (target_nid INTEGER NOT NULL, event_nid INTEGER NOT NULL,
   PRIMARY KEY (target_nid, event_nid)) WITHOUT ROWID;
 
--- State groups: a parent and the keys that changed; now and then a packed snapshot of the whole.
+-- State groups: a parent and the keys that changed; now and then a packed snapshot of the whole, and on the way there
+-- rollups of many groups' changes. See minihs.store.state. All blobs hold packed (key_nid, event_nid) pairs.
 CREATE TABLE state_groups (
   group_nid INTEGER PRIMARY KEY AUTOINCREMENT, -- always above its parent; never used again, so it may be cached
   room_nid  INTEGER NOT NULL REFERENCES rooms (room_nid) ON DELETE CASCADE,
-  parent    INTEGER,
-  hops      INTEGER NOT NULL,               -- changes between here and the nearest snapshot along the parents
-  snapshot  BLOB                            -- packed (key_nid, event_nid) pairs, or NULL
+  parent    INTEGER,                        -- NULL: the first of its chain
+  changes   BLOB,                           -- what differs from the parent; event 0: the key is gone
+  hops      INTEGER NOT NULL,               -- groups from here to the nearest snapshot along the parents
+  weight    INTEGER NOT NULL,               -- changes on that way
+  room_size INTEGER NOT NULL,               -- keys in that snapshot
+  skip      INTEGER,                        -- an ancestor some hops away
+  rollup    BLOB,                           -- all that changed since `skip`, this group included
+  snapshot  BLOB                            -- the whole state; hops is 0
 );
 CREATE INDEX state_groups_by_room ON state_groups (room_nid);
-CREATE TABLE state_deltas (
-  group_nid INTEGER NOT NULL REFERENCES state_groups (group_nid) ON DELETE CASCADE,
-  key_nid   INTEGER NOT NULL,
-  event_nid INTEGER,                        -- NULL: the key is gone
-  PRIMARY KEY (group_nid, key_nid)
-) WITHOUT ROWID;
 
 -- What the current state was from `pos` on.
 CREATE TABLE room_states (
