@@ -9,7 +9,6 @@ well.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import trio
@@ -60,25 +59,22 @@ class BoundedBody(TrioBody):
         """Throw away what is still to come, without holding up the connection."""
         self._receiver.close()
 
-    async def stream(self, cap: int) -> AsyncIterator[bytes]:
+    def stream(self, cap: int) -> Chunks:
         """The chunks as they arrive; 413 as soon as the cap is (or is announced to be) passed."""
         if self.expected is not None and self.expected > cap:
             raise too_large()
-        size = 0
-        while True:
-            try:
-                with trio.fail_after(NEXT_CHUNK_SECONDS):
-                    chunk = await self._receiver.receive()
-            except trio.EndOfChannel:
-                break
-            except trio.TooSlowError:
-                raise MatrixError(408, "M_UNKNOWN", "The request's body did not arrive in time.") from None
-            size += len(chunk)
-            if size > cap:
-                raise too_large()
-            yield chunk
-        if not self._complete_seen:
-            raise ClientDisconnectedError
+        return Chunks(self, cap)
+
+    async def next_chunk(self) -> bytes:
+        try:
+            with trio.fail_after(NEXT_CHUNK_SECONDS):
+                return await self._receiver.receive()
+        except trio.EndOfChannel:
+            if not self._complete_seen:
+                raise ClientDisconnectedError from None
+            raise StopAsyncIteration from None
+        except trio.TooSlowError:
+            raise too_slow() from None
 
     async def read(self, cap: int) -> bytes:
         """The whole body, at most `cap` bytes."""
@@ -88,12 +84,34 @@ class BoundedBody(TrioBody):
                 async for chunk in self.stream(cap):
                     data += chunk
         except trio.TooSlowError:
-            raise MatrixError(408, "M_UNKNOWN", "The request's body did not arrive in time.") from None
+            raise too_slow() from None
         return bytes(data)
 
     def __await__(self) -> Any:
         """Quart's own accessors (forms and such) are not used here; they would know no cap."""
         raise NotImplementedError("use Call.body(), Call.json() or Call.stream()")
+
+
+class Chunks:
+    """The rest of a body. (No async generator: one that is left half-read has to be closed by hand.)"""
+
+    def __init__(self, body: BoundedBody, cap: int) -> None:
+        self._body = body
+        self._left = cap
+
+    def __aiter__(self) -> Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._body.next_chunk()
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise too_large()
+        return chunk
+
+
+def too_slow() -> MatrixError:
+    return MatrixError(408, "M_UNKNOWN", "The request's body did not arrive in time.")
 
 
 class BoundedRequest(TrioRequest):

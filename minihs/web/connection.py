@@ -56,6 +56,8 @@ SEND_SECONDS = 30.0
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 4 * 1024 * 1024
 MAX_HEADER_BYTES = 32 * 1024
+"""Of a request line and headers that do not arrive at once."""
+MAX_HEADERS = 200
 CORK_BYTES = 16 * 1024
 """A body chunk up to this size waits for the end of the answer, to leave in one packet with the head."""
 
@@ -226,10 +228,9 @@ class Http11(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         target = origin_form(request.target)
-        names = {name for name, _ in request.headers}
-        if target is None or {b"transfer-encoding", b"content-length"} <= names:
-            # Two lengths are how requests are smuggled past proxies (RFC 9112, 6.3).
-            await self._send_error_response(400)
+        status = refusal_of(request, target)
+        if status is not None or target is None:
+            await self._send_error_response(status or 400)
             await self.send(Closed())
             return
         stream = Exchange(
@@ -308,4 +309,16 @@ def origin_form(target: bytes) -> bytes | None:
         if target.lower().startswith(scheme):
             slash = target.find(b"/", len(scheme))
             return target[slash:] if slash > 0 else b"/"
+    return None
+
+
+def refusal_of(request: h11.Request, target: bytes | None) -> int | None:
+    """The status for requests that are not taken at all."""
+    if request.http_version not in {b"1.0", b"1.1"}:
+        return 505
+    names = {name for name, _ in request.headers}
+    if target is None or {b"transfer-encoding", b"content-length"} <= names:
+        return 400  # two lengths are how requests are smuggled past proxies (RFC 9112, 6.3)
+    if len(request.headers) > MAX_HEADERS:
+        return 431
     return None
