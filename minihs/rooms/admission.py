@@ -44,7 +44,8 @@ class Source(Enum):
 
     @property
     def checks(self) -> tuple[str, ...]:
-        return self.value
+        value: tuple[str, ...] = self.value
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,5 +110,7 @@ def _from_wire(pdu: object, version: RoomVersion, room_id: str | None) -> Event 
 
 def _check_hashes(events: Sequence[Event | Refused]) -> list[Event]:
     return [
-        event if has_right_content_hash(event) else event.redacted() for event in events if isinstance(event, Event)
+        event if has_right_content_hash(event) else event.redacted()
+        for event in events
+        if isinstance(event, Event)
     ]

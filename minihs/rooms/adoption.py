@@ -17,6 +17,7 @@ import trio
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import RemoteProtocolError
+from minihs.matrix.hashes import has_right_content_hash
 from minihs.matrix.room_versions import RoomVersion
 from minihs.rooms.admission import admit
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
@@ -70,7 +71,7 @@ class Adoption:
             results = await admit(
                 pdus, self._version, self._room_id, keys=self._parts.keys, runtime=self._parts.runtime
             )
-            for raw, pdu, result in zip(part, pdus, results):
+            for raw, result in zip(part, results):
                 if not isinstance(result, Event):
                     self._left_out += 1
                     log.debug("left out of a join", room=self._room_id, reason=result.reason)
@@ -79,9 +80,8 @@ class Adoption:
                 if known is not None:
                     known.in_state |= is_state
                     continue
-                whole = isinstance(pdu, dict) and result.json.get("content") == pdu.get("content")
                 self._items[result.event_id] = _Item(
-                    raw, result.auth_events, result.key, is_state, whole
+                    raw, result.auth_events, result.key, is_state, has_right_content_hash(result)
                 )
             if start and start % (20 * _BATCH) == 0:
                 log.info("reading the state of a room", room=self._room_id, done=start, of=len(raws))
@@ -185,10 +185,13 @@ class Adoption:
                     received_ts=now,
                 )
             unfolded: dict[int, int | None] = {
-                ids.intern_key(tx, *key): ids.intern_event(tx, event_id) for key, event_id in state_ids.items()
+                ids.intern_key(tx, *key): ids.intern_event(tx, event_id)
+                for key, event_id in state_ids.items()
             }
             before = state.new_group(tx, room_nid, None, unfolded)
-            own = {ids.intern_key(tx, "m.room.member", join.state_key or ""): ids.intern_event(tx, join.event_id)}
+            own = {
+                ids.intern_key(tx, "m.room.member", join.state_key or ""): ids.intern_event(tx, join.event_id)
+            }
             after = state.new_group(tx, room_nid, before, own)
             pos = tx.next_pos()
             nid = events.insert(
@@ -237,4 +240,3 @@ def _decode(raw: bytes | memoryview) -> object:
         return canonical.loads(bytes(raw))
     except canonical.BadJson:
         return None
-

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from minihs.matrix.event import Event
@@ -69,6 +69,8 @@ class Batch:
         """event id → (topo, state after) of entries that have a place."""
         self.done: list[int] = []
         """Inbox rows that are dealt with."""
+        self.also: Callable[[Tx], None] | None = None
+        """More to write in the same commit, after the entries."""
         self.deferred: list[tuple[int, int]] = []
         """Inbox rows to try again, each with the time (ms)."""
 
@@ -116,7 +118,7 @@ class Batch:
             self.graph.forget(entry.event.event_id)
             if entry.redaction_of is not None:
                 self.graph.forget(entry.redaction_of.event_id)
-        self.entries, self.done, self.deferred = [], [], []
+        self.entries, self.done, self.deferred, self.also = [], [], [], None
         self.placed.clear()
         return nids
 
@@ -133,6 +135,8 @@ class Batch:
             inbox.remove(tx, seq)
         for seq, not_before in self.deferred:
             inbox.defer(tx, seq, not_before)
+        if self.also is not None:
+            self.also(tx)
         return nids, list(groups.values())
 
     def _write_entry(self, tx: Tx, entry: Entry, groups: dict[int, tuple[StateRef, int]]) -> int:
@@ -176,9 +180,7 @@ class Batch:
             tx.wake(f"room:{room_id}")
         return nid
 
-    def _move_current(
-        self, tx: Tx, entry: Entry, pos: int, groups: dict[int, tuple[StateRef, int]]
-    ) -> None:
+    def _move_current(self, tx: Tx, entry: Entry, pos: int, groups: dict[int, tuple[StateRef, int]]) -> None:
         group = self._group(tx, entry.current, groups)
         assert group is not None  # noqa: S101  (a current state is never empty)
         changes: dict[int, int | None] = {}
@@ -201,9 +203,7 @@ class Batch:
         if entry.awaited_redaction_of is not None:
             events.add_pending_redaction(tx, ids.intern_event(tx, entry.awaited_redaction_of), nid)
 
-    def _group(
-        self, tx: Tx, ref: StateRef | None, groups: dict[int, tuple[StateRef, int]]
-    ) -> int | None:
+    def _group(self, tx: Tx, ref: StateRef | None, groups: dict[int, tuple[StateRef, int]]) -> int | None:
         """The number of a state, its groups made as needed; the same ref gives the same group."""
         if ref is None:
             return None
@@ -224,4 +224,3 @@ class Batch:
         group = state.new_group(tx, self.head.room_nid, parent, changes)
         groups[id(ref)] = (ref, group)
         return group
-

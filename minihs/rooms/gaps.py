@@ -45,7 +45,9 @@ class Gaps:
     def residents(self, batch: Batch, first: str) -> list[str]:
         """Servers to ask, at most three: the one that sent the event, then others of the room."""
         others = [
-            host for host in rooms.hosts(self._parts.db.read, batch.head.room_nid) if host != self._parts.our_name
+            host
+            for host in rooms.hosts(self._parts.db.read, batch.head.room_nid)
+            if host != self._parts.our_name
         ]
         return list(dict.fromkeys([first, *others]))[:3]
 
@@ -135,21 +137,38 @@ class Gaps:
                 )
         raise Defer(f"the state at {prev_id}")
 
-    async def _state_after_from(self, batch: Batch, prev_id: str, host: str, received_ts: int) -> StateRef:
-        head, federation = batch.head, self._parts.federation
-        state_ids, auth_ids = await federation.get_state_ids(host, head.room_id, prev_id)
+    async def state_before(self, batch: Batch, event: Event, host: str, received_ts: int) -> StateRef:
+        """The state before an event, as another server says. Raises Defer."""
+        await batch.commit()
+        try:
+            return self._relative_to_current(
+                batch, await self._fetch_state(batch, event.event_id, host, received_ts)
+            )
+        except FederationError as error:
+            raise Defer(f"the state before {event.event_id}: {error}") from error
+
+    async def _fetch_state(self, batch: Batch, event_id: str, host: str, received_ts: int) -> dict[Key, str]:
+        """The state before an event, all of it stored here. Raises FederationError, Defer."""
+        room_id, federation = batch.head.room_id, self._parts.federation
+        state_ids, auth_ids = await federation.get_state_ids(host, room_id, event_id)
         if len(state_ids) + len(auth_ids) > MAX_STATE_EVENTS:
-            raise Defer(f"the state at {prev_id}: it is too large")
-        wanted = [event_id for event_id in (*auth_ids, *state_ids, prev_id) if not batch.graph.has(event_id)]
+            raise Defer(f"the state at {event_id}: it is too large")
+        wanted = [wanted_id for wanted_id in (*auth_ids, *state_ids) if not batch.graph.has(wanted_id)]
         pdus: list[object] = []
         if len(wanted) > MAX_SINGLE_FETCHES:
-            state, chain = await federation.get_state(host, head.room_id, prev_id)
-            pdus = [*chain, *state, await federation.get_event(host, prev_id)]
+            state, chain = await federation.get_state(host, room_id, event_id)
+            pdus = [*chain, *state]
         else:
-            for event_id in wanted:
-                pdus.append(await federation.get_event(host, event_id))
+            for wanted_id in wanted:
+                pdus.append(await federation.get_event(host, wanted_id))
         await self._keep_outliers(batch, pdus, received_ts)
-        state_map = self._as_state(batch, state_ids)
+        return self._as_state(batch, state_ids)
+
+    async def _state_after_from(self, batch: Batch, prev_id: str, host: str, received_ts: int) -> StateRef:
+        state_map = await self._fetch_state(batch, prev_id, host, received_ts)
+        if not batch.graph.has(prev_id):
+            event = await self._parts.federation.get_event(host, prev_id)
+            await self._keep_outliers(batch, [event], received_ts)
         previous = batch.graph.event(prev_id)
         if previous is not None and previous.state_key is not None and not batch.graph.is_rejected(prev_id):
             state_map[previous.type, previous.state_key] = prev_id
@@ -214,5 +233,9 @@ class Gaps:
             try:
                 add_outlier(batch, event, received_ts, create)
             except MissingAuthEvents as missing:
-                log.info("left an event out: its auth events are missing", event=event.event_id, missing=missing.args[0])
+                log.info(
+                    "left an event out: its auth events are missing",
+                    event=event.event_id,
+                    missing=missing.args[0],
+                )
         await batch.commit()

@@ -6,11 +6,11 @@ Also state resolution over refs: only what differs between the states is looked 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from minihs.matrix.event import Event
 from minihs.matrix.room_versions import RoomVersion
-from minihs.matrix.state_resolution import resolve_conflicted
+from minihs.matrix.state_resolution import resolve
 from minihs.rooms.cache import ByteCache
 from minihs.rooms.state import Key, StateRef
 from minihs.store import events, ids, state
@@ -81,6 +81,9 @@ class Graph:
     def has(self, event_id: str) -> bool:
         return event_id in self._pending or self.stored(event_id) is not None
 
+    def is_on_disk(self, event_id: str) -> bool:
+        return event_id not in self._pending
+
     def add_pending(self, event: Event, outcome: Outcome) -> None:
         self._pending[event.event_id] = (event, outcome)
 
@@ -148,6 +151,10 @@ class Graph:
                 whole[key] = event_id
         return whole
 
+    def group_events(self, group: int) -> list[int]:
+        """The numbers of the events of a whole state."""
+        return list(state.read_group(self._db, group).values())
+
     def difference(self, a: StateRef, b: StateRef) -> dict[Key, tuple[str | None, str | None]]:
         """The keys at which two states differ, with both event ids. Costs the changes, not the room."""
         if a.same_as(b):
@@ -200,9 +207,16 @@ class Graph:
         if not differing:
             return first
         state_sets = [
-            {key: event_id for key in differing if (event_id := self.lookup(ref, key)) is not None} for ref in refs
+            {key: event_id for key in differing if (event_id := self.lookup(ref, key)) is not None}
+            for ref in refs
         ]
-        result = resolve_conflicted(version, _Unconflicted(self, first, differing), state_sets, self)
+        result = resolve(
+            version,
+            state_sets,
+            self,
+            rest=_Shared(self, first, differing),
+            rest_chain=_SharedChain(self._db, self, first, differing),
+        )
         changes: dict[Key, str | None] = {}
         for key in differing | set(result):
             if self.lookup(first, key) != result.get(key):
@@ -210,7 +224,7 @@ class Graph:
         return first.with_changes(changes)
 
 
-class _Unconflicted(Mapping[Key, str]):
+class _Shared:
     """The part of the states that is the same in all of them, looked up when asked for."""
 
     def __init__(self, graph: Graph, ref: StateRef, differing: set[Key]) -> None:
@@ -218,14 +232,58 @@ class _Unconflicted(Mapping[Key, str]):
         self._ref = ref
         self._differing = differing
 
-    def __getitem__(self, key: Key) -> str:
-        found = None if key in self._differing else self._graph.lookup(self._ref, key)
-        if found is None:
-            raise KeyError(key)
-        return found
+    def get(self, key: Key, /) -> str | None:
+        return None if key in self._differing else self._graph.lookup(self._ref, key)
 
-    def __iter__(self) -> Iterator[Key]:
-        return (key for key in self._graph.full(self._ref) if key not in self._differing)
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+class _SharedChain:
+    """Is an event in the auth chain of the state that all forks share? Walked, by number, only if anybody asks."""
+
+    def __init__(self, db: Reader, graph: Graph, ref: StateRef, differing: set[Key]) -> None:
+        self._db = db
+        self._graph = graph
+        self._ref = ref
+        self._differing = differing
+        self._chain: set[int] | None = None
+        self._pending: set[str] = set()
+
+    def __contains__(self, event_id: object) -> bool:
+        if not isinstance(event_id, str):
+            return False
+        if self._chain is None:
+            self._walk()
+        assert self._chain is not None  # noqa: S101  (just walked)
+        if event_id in self._pending:
+            return True
+        nid = ids.event_nid(self._db, event_id)
+        return nid is not None and nid in self._chain
+
+    def _walk(self) -> None:
+        base, changes = self._ref.base_and_changes()
+        heads: set[int] = set()
+        if base is not None:
+            by_key = state.read_group(self._db, base)
+            for key in self._differing | set(changes):
+                nid = ids.key_nid(self._db, *key)
+                if nid is not None:
+                    by_key.pop(nid, None)
+            heads.update(by_key.values())
+        cited = self._cited_by_changes(changes)
+        self._chain = events.auth_chain(self._db, heads | cited) | cited
+
+    def _cited_by_changes(self, changes: Mapping[Key, str | None]) -> set[int]:
+        """The auth events of what is not on disk yet; those among them that are not either go to `_pending`."""
+        cited: set[int] = set()
+        waiting = [
+            changed for key, changed in changes.items() if changed is not None and key not in self._differing
+        ]
+        while waiting:
+            event = self._graph.event(waiting.pop())
+            for auth_id in event.auth_events if event is not None else ():
+                nid = ids.event_nid(self._db, auth_id)
+                if nid is not None:
+                    cited.add(nid)
+                if not self._graph.is_on_disk(auth_id) and auth_id not in self._pending:
+                    self._pending.add(auth_id)
+                    waiting.append(auth_id)
+        return cited

@@ -91,7 +91,9 @@ def _references(host: str, value: object, version: RoomVersion) -> tuple[list[st
     return event_ids, hashes
 
 
-def own_member_event(parts: Parts, template: Template, room_id: str, user_id: str, content: JsonObject) -> Event:
+def own_member_event(
+    parts: Parts, template: Template, room_id: str, user_id: str, content: JsonObject
+) -> Event:
     """Our event, signed, from what may be taken of the template. Raises MatrixError if it can't be built."""
     try:
         return build_event(
@@ -119,7 +121,9 @@ def failure(errors: Sequence[FederationError], what: str) -> MatrixError:
     for error in errors:
         if isinstance(error, RemoteRefused) and error.status in (400, 403, 404):
             extra = {}
-            if error.errcode == "M_INCOMPATIBLE_ROOM_VERSION" and isinstance(error.body.get("room_version"), str):
+            if error.errcode == "M_INCOMPATIBLE_ROOM_VERSION" and isinstance(
+                error.body.get("room_version"), str
+            ):
                 extra["room_version"] = error.body["room_version"]
             return MatrixError(error.status, error.errcode, error.error or f"{what} was refused.", **extra)
     tried = "; ".join(str(error) for error in errors) or "there is no server to ask"

@@ -107,11 +107,12 @@ class RemoteJoin:
         try:
             check_auth(event, state)
         except AuthError as error:
-            raise RemoteProtocolError(host, f"our join is not allowed by the state it sent: {error}") from error
+            raise RemoteProtocolError(
+                host, f"our join is not allowed by the state it sent: {error}"
+            ) from error
         await adoption.promote(event)
         log.info("joined a room", room=self._room_id, host=host, events=adoption.size)
 
 
 def _version_of(create: Event) -> Any:
     return create.content.get("room_version", "1")
-

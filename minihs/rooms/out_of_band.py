@@ -31,9 +31,7 @@ class OutOfBand:
 
         def write(tx: Tx) -> None:
             room_nid = rooms.intern(tx, event.room_id, version.version)
-            nid = events.insert(
-                tx, room_nid, event, outcome=Outcome.ACCEPTED, outlier=True, received_ts=now
-            )
+            nid = events.insert(tx, room_nid, event, outcome=Outcome.ACCEPTED, outlier=True, received_ts=now)
             memberships.set_out_of_band(
                 tx,
                 room_nid,
@@ -55,7 +53,7 @@ class OutOfBand:
         """
         for item in staged:
             await self._take_one(item)
-            await self._parts.db.write(lambda tx, seq=item.seq: inbox.remove(tx, seq))
+        await self._parts.db.write(lambda tx: inbox.remove_all(tx, [item.seq for item in staged]))
 
     async def _take_one(self, item: Staged) -> None:
         room = rooms.get(self._parts.db.read, item.room_id)
@@ -64,7 +62,11 @@ class OutOfBand:
             return
         event = Event.from_store(canonical.loads(item.json), version, item.event_id)
         user_id = event.state_key
-        if event.type != "m.room.member" or user_id is None or event.membership not in ("leave", "ban", "invite"):
+        if (
+            event.type != "m.room.member"
+            or user_id is None
+            or event.membership not in ("leave", "ban", "invite")
+        ):
             return
         held = memberships.get(self._parts.db.read, room.room_nid, user_id)
         if held is None or held.membership not in ("invite", "knock"):

@@ -39,7 +39,11 @@ def is_settled(graph: Graph, event_id: str) -> bool:
 
 
 def place_live(
-    batch: Batch, event: Event, received_ts: int, source: Source, gap_states: Mapping[str, StateRef] | None = None
+    batch: Batch,
+    event: Event,
+    received_ts: int,
+    source: Source,
+    gap_states: Mapping[str, StateRef] | None = None,
 ) -> Entry:
     """Judge an event whose prev_events are placed (or given in `gap_states`) and add it to the batch.
 

@@ -44,7 +44,9 @@ class SpooledJoin(Protocol):
 class Federation(Protocol):
     """Calls to other servers. Each raises `minihs.matrix.federation_errors.FederationError`."""
 
-    async def make_join(self, host: str, room_id: str, user_id: str, versions: Collection[str]) -> JsonObject: ...
+    async def make_join(
+        self, host: str, room_id: str, user_id: str, versions: Collection[str]
+    ) -> JsonObject: ...
 
     def send_join(
         self, host: str, room_id: str, event_id: str, pdu: JsonObject
@@ -54,12 +56,20 @@ class Federation(Protocol):
 
     async def send_leave(self, host: str, room_id: str, event_id: str, pdu: JsonObject) -> None: ...
 
-    async def make_knock(self, host: str, room_id: str, user_id: str, versions: Collection[str]) -> JsonObject: ...
+    async def make_knock(
+        self, host: str, room_id: str, user_id: str, versions: Collection[str]
+    ) -> JsonObject: ...
 
     async def send_knock(self, host: str, room_id: str, event_id: str, pdu: JsonObject) -> JsonObject: ...
 
     async def invite(
-        self, host: str, room_id: str, event_id: str, version: str, pdu: JsonObject, stripped: list[JsonObject]
+        self,
+        host: str,
+        room_id: str,
+        event_id: str,
+        version: str,
+        pdu: JsonObject,
+        stripped: list[JsonObject],
     ) -> JsonObject:
         """The signed event."""
         ...
@@ -93,3 +103,18 @@ class Federation(Protocol):
         """(room_id, servers)"""
         ...
 
+
+class LocalUsers(Protocol):
+    """What rooms ask about the accounts of this server."""
+
+    def exists(self, user_id: str) -> bool:
+        """An account that is not deactivated."""
+        ...
+
+    def member_profile(self, user_id: str) -> JsonObject:
+        """displayname and avatar_url, those that are set, as a member event has them."""
+        ...
+
+    def check_may_invite(self, sender: str, target: str) -> None:
+        """Raises MatrixError if the target does not want invites by this sender."""
+        ...

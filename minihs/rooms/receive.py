@@ -97,7 +97,9 @@ class Receiver:
         await batch.commit()
 
     async def _take_one(self, batch: Batch, item: Staged) -> None:
-        event = Event.from_store(canonical.loads(item.json), ROOM_VERSIONS[batch.head.version.version], item.event_id)
+        event = Event.from_store(
+            canonical.loads(item.json), ROOM_VERSIONS[batch.head.version.version], item.event_id
+        )
         if not is_settled(batch.graph, event.event_id) and event.event_id not in batch.placed:
             if missing_prevs(batch, event):
                 await self._gaps.fill(batch, event, item.origin, item.received_ts)
@@ -112,7 +114,9 @@ class Receiver:
             return
         pause = min(DEFER_FIRST_MS * 2 ** min(item.attempts, 20), DEFER_MAX_MS)
         pause = int(pause * self._parts.runtime.random.uniform(0.8, 1.2))
-        log.info("deferred a PDU", event=item.event_id, room=batch.head.room_id, missing=reason, pause_ms=pause)
+        log.info(
+            "deferred a PDU", event=item.event_id, room=batch.head.room_id, missing=reason, pause_ms=pause
+        )
         batch.deferred.append((item.seq, self._parts.now() + pause))
         self._news.set()
 

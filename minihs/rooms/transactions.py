@@ -123,7 +123,9 @@ class Transactions:
                 if denied:
                     results[event_id] = {"error": "Denied by the room's server ACL."}
                 elif isinstance(result, Refused):
-                    log.info("refused a PDU", origin=origin, event=event_id, room=room_id, reason=result.reason)
+                    log.info(
+                        "refused a PDU", origin=origin, event=event_id, room=room_id, reason=result.reason
+                    )
                     results[event_id] = {"error": result.reason}
                 else:
                     results[event_id] = {}
@@ -137,7 +139,11 @@ class Transactions:
             return not is_settled(self._parts.graph, event.event_id)
         if event.room_id in self._receiver.joining:
             return True
-        if event.type != "m.room.member" or event.state_key is None or not self._parts.is_ours(event.state_key):
+        if (
+            event.type != "m.room.member"
+            or event.state_key is None
+            or not self._parts.is_ours(event.state_key)
+        ):
             return False
         held = memberships.get(self._parts.db.read, room_nid, event.state_key)
         return held is not None and held.membership in ("invite", "knock")
@@ -154,9 +160,11 @@ class Transactions:
                     handler = self._durable.get(_edu_type(edu))
                     if handler is not None:
                         await self._handle_edu(handler, item.origin, edu)
-                done = [item.seq for item in staged]
-                await self._parts.db.write(lambda tx, done=done: [inbox.remove(tx, seq) for seq in done])
+                await self._remove([item.seq for item in staged])
             await self._edu_news.wait()
+
+    async def _remove(self, seqs: list[int]) -> None:
+        await self._parts.db.write(lambda tx: inbox.remove_all(tx, seqs))
 
     async def _handle_edu(self, handler: EduHandler, origin: str, edu: JsonObject) -> None:
         content = edu.get("content")

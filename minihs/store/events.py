@@ -55,9 +55,21 @@ _SELECT = (
 
 
 def _from_row(row: Sequence[Any]) -> StoredEvent:
-    nid, room_nid, event_id, _room_id, version, packed, outcome, outlier, before, after, topo, arrival, redacted_by = row[
-        :13
-    ]
+    (
+        nid,
+        room_nid,
+        event_id,
+        _room_id,
+        version,
+        packed,
+        outcome,
+        outlier,
+        before,
+        after,
+        topo,
+        arrival,
+        redacted_by,
+    ) = row[:13]
     event = Event.from_store(canonical.loads(unpack(packed)), ROOM_VERSIONS[version], event_id)
     return StoredEvent(
         nid,
@@ -95,6 +107,11 @@ def get_nids(db: Reader, nids: Collection[int]) -> dict[int, StoredEvent]:
         for row in db.execute(_SELECT + f"WHERE e.event_nid IN ({ids.marks(len(part))})", part).fetchall():
             found[row[0]] = _from_row(row)
     return found
+
+
+def ids_of(db: Reader, nids: Collection[int]) -> dict[int, str]:
+    """The event ids behind numbers."""
+    return ids.event_ids(db, nids)
 
 
 def known(db: Reader, event_ids: Collection[str]) -> set[str]:
@@ -207,6 +224,8 @@ def move_extremities(tx: Tx, room_nid: int, nid: int, *, forward: bool) -> None:
             )
         tx.execute("INSERT OR IGNORE INTO forward_extremities VALUES (?, ?)", (room_nid, nid))
     tx.execute("DELETE FROM backward_extremities WHERE room_nid = ? AND event_nid = ?", (room_nid, nid))
+    if tx.execute("SELECT topo FROM events WHERE event_nid = ?", (nid,)).fetchone()[0] is None:
+        return  # rejected: nobody pages through it
     for (prev,) in prevs:
         if (
             tx.execute("SELECT 1 FROM events WHERE event_nid = ? AND topo IS NOT NULL", (prev,)).fetchone()
@@ -230,7 +249,8 @@ def next_history_place(tx: Tx, room_nid: int) -> int:
 def max_topo(db: Reader, room_nid: int) -> int:
     """The place of the room's newest timeline event along the DAG; 0 for none."""
     row = db.execute(
-        "SELECT topo FROM events WHERE room_nid = ? AND topo IS NOT NULL ORDER BY topo DESC LIMIT 1", (room_nid,)
+        "SELECT topo FROM events WHERE room_nid = ? AND topo IS NOT NULL ORDER BY topo DESC LIMIT 1",
+        (room_nid,),
     ).fetchone()
     return 0 if row is None else int(row[0])
 

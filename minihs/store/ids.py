@@ -59,7 +59,9 @@ def intern_event(tx: Tx, event_id: str) -> int:
     nid = event_nid(tx, event_id)
     if nid is not None:
         return nid
-    row = tx.execute("INSERT INTO event_ids (event_id) VALUES (?) RETURNING event_nid", (event_id,)).fetchone()
+    row = tx.execute(
+        "INSERT INTO event_ids (event_id) VALUES (?) RETURNING event_nid", (event_id,)
+    ).fetchone()
     return int(row[0])
 
 

@@ -19,9 +19,7 @@ def intern_host_set(tx: Tx, hosts: Iterable[str]) -> int | None:
     row = tx.execute("SELECT host_set_nid FROM host_sets WHERE digest = ?", (digest,)).fetchone()
     if row is not None:
         return int(row[0])
-    row = tx.execute(
-        "INSERT INTO host_sets (digest) VALUES (?) RETURNING host_set_nid", (digest,)
-    ).fetchone()
+    row = tx.execute("INSERT INTO host_sets (digest) VALUES (?) RETURNING host_set_nid", (digest,)).fetchone()
     nid = int(row[0])
     newest = tx.execute("SELECT COALESCE(MAX(seq), 0) FROM outbound").fetchone()[0]
     for name in names:
@@ -35,7 +33,8 @@ def intern_host_set(tx: Tx, hosts: Iterable[str]) -> int | None:
 def enqueue(tx: Tx, event_nid: int, host_set_nid: int) -> int:
     """Have the event sent to each server of the set. Returns its place in the order of sending."""
     row = tx.execute(
-        "INSERT INTO outbound (event_nid, host_set_nid) VALUES (?, ?) RETURNING seq", (event_nid, host_set_nid)
+        "INSERT INTO outbound (event_nid, host_set_nid) VALUES (?, ?) RETURNING seq",
+        (event_nid, host_set_nid),
     ).fetchone()
     tx.wake(f"hostset:{host_set_nid}")
     return int(row[0])

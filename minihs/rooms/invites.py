@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Invites: to users of other servers, and from them to ours (spec: server-server-api, "Inviting to a room")."""
+
+from __future__ import annotations
+
+import structlog
+
+from minihs.matrix.auth_rules import AuthError, check_auth
+from minihs.matrix.canonical import JsonObject
+from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
+from minihs.matrix.event import Event
+from minihs.matrix.federation_errors import FederationError, RemoteRefused
+from minihs.matrix.ids import domain_of, is_user_id
+from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
+from minihs.matrix.signatures import sign_event
+from minihs.rooms.acl import Acls
+from minihs.rooms.admission import Source, admit_one
+from minihs.rooms.batch import Entry
+from minihs.rooms.compose import compose
+from minihs.rooms.head import Head
+from minihs.rooms.membership import Memberships
+from minihs.rooms.out_of_band import OutOfBand
+from minihs.rooms.parts import Parts
+from minihs.rooms.placement import missing_prevs, place_live
+from minihs.rooms.ports import LocalUsers
+from minihs.rooms.stripped import of_room, strip, stripped_state
+from minihs.store import memberships, rooms
+
+log = structlog.get_logger()
+
+
+class Invites:
+    def __init__(
+        self, parts: Parts, acls: Acls, out_of_band: OutOfBand, members: Memberships, users: LocalUsers
+    ) -> None:
+        self._parts = parts
+        self._acls = acls
+        self._out_of_band = out_of_band
+        self._members = members
+        self._users = users
+
+    # -- ours to others -------------------------------------------------------------------------------------------
+
+    async def invite(self, sender: str, room_id: str, target: str, content: JsonObject) -> str:
+        """Returns the event id. Raises MatrixError; a refusal of the invited server is passed on."""
+        if not is_user_id(target):
+            raise invalid_param("That is no user id.")
+        if self._parts.is_ours(target):
+            if not self._users.exists(target):
+                raise not_found("There is no such user here.")
+            return await self._members.set_for(
+                sender, room_id, target, "invite", {**self._users.member_profile(target), **content}
+            )
+        return await self._parts.tasks.run(
+            room_id, lambda: self._invite_remote(sender, room_id, target, content)
+        )
+
+    async def _invite_remote(self, sender: str, room_id: str, target: str, content: JsonObject) -> str:
+        """The invited server signs the event before it becomes part of the room."""
+        head = self._members.head_of_joined(sender, room_id)
+        host = domain_of(target)
+        if not self._acls.allows(room_id, host):
+            raise forbidden("That user's server is denied by the room's server ACL.")
+        batch = self._parts.batch(head)
+        entry = compose(
+            self._parts,
+            batch,
+            sender=sender,
+            type="m.room.member",
+            state_key=target,
+            content={**content, "membership": "invite"},
+        )
+        try:
+            signed = await self._ask_to_sign(head, entry, host, target)
+        finally:
+            if entry in batch.entries:
+                self._parts.graph.drop_pending([entry.event.event_id])
+        entry.event = signed
+        await batch.commit()
+        return signed.event_id
+
+    async def _ask_to_sign(self, head: Head, entry: Entry, host: str, target: str) -> Event:
+        event = entry.event
+        inviter = head.state(self._parts.graph).get(("m.room.member", event.sender))
+        shown = of_room(self._parts.graph, head, [inviter] if inviter is not None else [])
+        # From version 12 on an invite shows whole events, so that the invited server can check the room's id.
+        whole = head.version.room_id_is_create_hash
+        stripped = [item.json if whole else strip(item) for item in shown]
+        try:
+            answer = await self._parts.federation.invite(
+                host, head.room_id, event.event_id, head.version.version, event.json, stripped
+            )
+        except RemoteRefused as error:
+            status = error.status if error.status in (400, 403, 404) else 502
+            raise MatrixError(
+                status, error.errcode, error.error or "The user's server refused the invite."
+            ) from error
+        except FederationError as error:
+            raise MatrixError(502, "M_UNKNOWN", f"The user's server could not be reached: {error}") from error
+        signatures = answer.get("signatures")
+        if not isinstance(signatures, dict) or host not in signatures:
+            raise MatrixError(502, "M_UNKNOWN", "The user's server did not sign the invite.")
+        signed = event.with_signatures({host: signatures[host]})
+        return await admit_one(
+            signed.json, head.version, head.room_id, keys=self._parts.keys, runtime=self._parts.runtime
+        )
+
+    # -- others' to ours ------------------------------------------------------------------------------------------
+
+    async def receive(
+        self, origin: str, room_id: str, event_id: str, version_name: object, pdu: object, shown: object
+    ) -> JsonObject:
+        """PUT /invite: check everything, sign, keep. Returns the signed event. Raises MatrixError.
+
+        We sign only what is in truth an invite of one of our users by a user of the asking server.
+        """
+        version = ROOM_VERSIONS.get(version_name) if isinstance(version_name, str) else None
+        if version is None:
+            raise MatrixError(
+                400,
+                "M_INCOMPATIBLE_ROOM_VERSION",
+                "This server does not know the room's version.",
+                room_version=version_name if isinstance(version_name, str) else "",
+            )
+        self._acls.require(room_id, origin)
+        event = await admit_one(pdu, version, room_id, keys=self._parts.keys, runtime=self._parts.runtime)
+        target = self._check(origin, event_id, event)
+        stripped = stripped_state(shown)
+        if version.room_id_is_create_hash:
+            await self._check_shown_create(version, room_id, shown)
+        signed = Event.from_store(
+            sign_event(event.json, version, self._parts.our_name, self._parts.signing_key),
+            version,
+            event.event_id,
+        )
+        await self._parts.tasks.run(room_id, lambda: self._keep(signed, target, stripped))
+        return signed.json
+
+    def _check(self, origin: str, event_id: str, event: Event) -> str:
+        if event.event_id != event_id:
+            raise invalid_param("The event id of the path is not that of the event.")
+        if event.type != "m.room.member" or event.membership != "invite":
+            raise invalid_param("The event is no invite.")
+        if event.origin != origin:
+            raise forbidden("The invite's sender is not a user of the asking server.")
+        if not is_user_id(event.state_key) or not self._parts.is_ours(event.state_key or ""):
+            raise invalid_param("The invited user is not one of this server.")
+        target = event.state_key or ""
+        if not self._users.exists(target):
+            raise not_found("There is no such user here.")
+        self._users.check_may_invite(event.sender, target)
+        return target
+
+    async def _check_shown_create(self, version: RoomVersion, room_id: str, shown: object) -> None:
+        """Room version 12: the create event must be shown whole, and be that of the room."""
+        for item in shown if isinstance(shown, list) else []:
+            if isinstance(item, dict) and item.get("type") == "m.room.create" and "hashes" in item:
+                try:
+                    await admit_one(
+                        item, version, room_id, keys=self._parts.keys, runtime=self._parts.runtime
+                    )
+                except MatrixError as error:
+                    raise bad_json(
+                        f"The create event in invite_room_state is not the room's: {error.message}"
+                    ) from error
+                return
+        log.warning("an invite of a version 12 room shows no create event", room=room_id)
+
+    async def _keep(self, event: Event, target: str, stripped: list[JsonObject]) -> None:
+        room = rooms.get(self._parts.db.read, event.room_id)
+        held = None if room is None else memberships.get(self._parts.db.read, room.room_nid, target)
+        if held is not None and held.membership == "ban" and room is not None and room.resident:
+            raise forbidden("The user is banned from the room.")
+        if room is not None and room.resident:
+            # Others of us are in the room: the event comes to the room by /send as well; nothing to keep out of band.
+            await self._take_into_room(event)
+            return
+        if held is not None and held.membership == "join":
+            raise forbidden("The user is in the room already.")
+        await self._out_of_band.keep(event, event.version, stripped=stripped)
+
+    async def _take_into_room(self, event: Event) -> None:
+        """Show the invite at once; should it be against the rules as we see them, refuse it."""
+        head = self._parts.head(event.room_id)
+        try:
+            check_auth(event, head.state(self._parts.graph))
+        except AuthError as error:
+            raise forbidden(f"The invite is not allowed: {error}") from error
+        if self._parts.graph.has(event.event_id):
+            return
+        batch = self._parts.batch(head)
+        if not missing_prevs(batch, event):
+            place_live(batch, event, self._parts.now(), Source.TRANSACTION)
+            await batch.commit()

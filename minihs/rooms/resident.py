@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being the resident server: make and send for joins, leaves and knocks of other servers' users.
+
+What is handed in must be what the path says, from the server that asks, allowed by the room; then it is part of the
+room and we send it on to the other servers (spec: server-server-api, "Joining", "Leaving" and "Knocking rooms").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minihs.matrix.auth_rules import AuthError, auth_types_for, check_auth
+from minihs.matrix.canonical import JsonObject
+from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
+from minihs.matrix.event import Event
+from minihs.matrix.ids import domain_of, is_user_id
+from minihs.matrix.signatures import sign_event
+from minihs.rooms.acl import Acls
+from minihs.rooms.admission import Source, admit_one
+from minihs.rooms.compose import build
+from minihs.rooms.gaps import Defer, Gaps
+from minihs.rooms.head import Head
+from minihs.rooms.membership import Memberships
+from minihs.rooms.parts import Parts
+from minihs.rooms.placement import is_settled, missing_prevs
+from minihs.rooms.stripped import of_room, strip
+from minihs.store import events, rooms
+from minihs.store.events import Outcome
+
+
+class Resident:
+    def __init__(self, parts: Parts, acls: Acls, gaps: Gaps, members: Memberships) -> None:
+        self._parts = parts
+        self._acls = acls
+        self._gaps = gaps
+        self._members = members
+
+    # -- make -----------------------------------------------------------------------------------------------------
+
+    async def make(
+        self, origin: str, room_id: str, user_id: str, membership: str, versions: Sequence[str] | None
+    ) -> JsonObject:
+        """The answer to make_join, make_leave or make_knock. Raises MatrixError."""
+        if not is_user_id(user_id):
+            raise invalid_param("That is no user id.")
+        if domain_of(user_id) != origin:
+            raise forbidden("A server asks for its own users only.")
+        head = self._head(room_id)
+        self._acls.require(room_id, origin)
+        if versions is not None and head.version.version not in versions:
+            raise MatrixError(
+                400,
+                "M_INCOMPATIBLE_ROOM_VERSION",
+                "Your server does not support this room's version.",
+                room_version=head.version.version,
+            )
+        if membership == "knock" and not head.version.knock:
+            raise forbidden("Rooms of this version can't be knocked on.")
+        content: JsonObject = {"membership": membership}
+        if membership == "join":
+            authoriser = self._members.authoriser_for(head, user_id)
+            if authoriser is not None:
+                content["join_authorised_via_users_server"] = authoriser
+        template = self._template(head, user_id, content)
+        try:
+            check_auth(template, head.state(self._parts.graph))
+        except AuthError as error:
+            raise forbidden(f"The room's rules do not allow that: {error}") from error
+        unsigned = {
+            key: value
+            for key, value in template.json.items()
+            if key not in ("hashes", "signatures", "event_id")
+        }
+        return {"event": unsigned, "room_version": head.version.version}
+
+    def _template(self, head: Head, user_id: str, content: JsonObject) -> Event:
+        tips = head.newest()
+        before = head.state_after(self._parts.graph, tips)
+        types = auth_types_for(
+            head.version, type="m.room.member", sender=user_id, state_key=user_id, content=content
+        )
+        auth_ids = [
+            event_id for key in types if (event_id := self._parts.graph.lookup(before, key)) is not None
+        ]
+        return build(
+            self._parts,
+            head.version,
+            head.room_id,
+            sender=user_id,
+            type="m.room.member",
+            content=content,
+            state_key=user_id,
+            depth=max((tip.depth for tip in tips), default=0) + 1,
+            prev_events=[tip.event_id for tip in tips],
+            auth_events=auth_ids,
+        )
+
+    # -- send -----------------------------------------------------------------------------------------------------
+
+    async def send_join(self, origin: str, room_id: str, event_id: str, pdu: object) -> JsonObject:
+        event = await self._handed_in(origin, room_id, event_id, pdu, "join")
+        return await self._parts.tasks.run(room_id, lambda: self._send_join(origin, event))
+
+    async def _send_join(self, origin: str, event: Event) -> JsonObject:
+        event = self._countersign(event)
+        before_group = await self._take(origin, event)
+        db = self._parts.db.read
+        state_nids = self._parts.graph.group_events(before_group)
+        chain = events.auth_chain(db, state_nids) - set(state_nids)
+        state = [item.event.json for item in events.get_nids(db, state_nids).values()]
+        auth = [item.event.json for item in events.get_nids(db, chain).values()]
+        answer: JsonObject = {
+            "origin": self._parts.our_name,
+            "state": state,
+            "auth_chain": auth,
+            "members_omitted": False,
+            "event": event.json,
+        }
+        return answer
+
+    async def send_leave(self, origin: str, room_id: str, event_id: str, pdu: object) -> None:
+        event = await self._handed_in(origin, room_id, event_id, pdu, "leave")
+        await self._parts.tasks.run(room_id, lambda: self._take(origin, event))
+
+    async def send_knock(self, origin: str, room_id: str, event_id: str, pdu: object) -> JsonObject:
+        event = await self._handed_in(origin, room_id, event_id, pdu, "knock")
+        if not event.version.knock:
+            raise forbidden("Rooms of this version can't be knocked on.")
+        await self._parts.tasks.run(room_id, lambda: self._take(origin, event))
+        head = self._head(room_id)
+        shown = of_room(self._parts.graph, head, [])
+        whole = head.version.room_id_is_create_hash
+        return {"knock_room_state": [item.json if whole else strip(item) for item in shown]}
+
+    async def _handed_in(
+        self, origin: str, room_id: str, event_id: str, pdu: object, membership: str
+    ) -> Event:
+        """The event after all checks that need no state. Raises MatrixError."""
+        head = self._head(room_id)
+        self._acls.require(room_id, origin)
+        if not isinstance(pdu, dict):
+            raise bad_json("The body must be an event.")
+        event = await admit_one(pdu, head.version, None, keys=self._parts.keys, runtime=self._parts.runtime)
+        if event.room_id != room_id:
+            raise invalid_param("The event belongs to another room than the path says.")
+        if event.event_id != event_id:
+            raise invalid_param("The event id of the path is not that of the event.")
+        if event.type != "m.room.member" or event.membership != membership:
+            raise invalid_param(f"The event is no {membership}.")
+        if event.sender != event.state_key:
+            raise invalid_param("The event is about somebody else than its sender.")
+        if event.origin != origin:
+            raise forbidden("A server hands in events of its own users only.")
+        return event
+
+    def _countersign(self, event: Event) -> Event:
+        """Where one of our users vouches for a restricted join, our signature has to be on it."""
+        authoriser = event.content.get("join_authorised_via_users_server")
+        if not event.version.restricted_join or not isinstance(authoriser, str):
+            return event
+        if not self._parts.is_ours(authoriser):
+            return event
+        expected = self._members.authoriser_for(self._parts.head(event.room_id), event.sender)
+        if expected is None:
+            return event
+        signed = sign_event(event.json, event.version, self._parts.our_name, self._parts.signing_key)
+        return Event.from_store(signed, event.version, event.event_id)
+
+    async def _take(self, origin: str, event: Event) -> int:
+        """Make the event part of the room and send it on. Returns the state group before it."""
+        graph = self._parts.graph
+        if not is_settled(graph, event.event_id):
+            head = self._parts.head(event.room_id)
+            batch = self._parts.batch(head)
+            hosts = set(rooms.hosts(self._parts.db.read, head.room_nid))
+            hosts -= {self._parts.our_name, origin}
+            try:
+                missing = missing_prevs(batch, event)
+                if missing:
+                    await self._gaps.fill(batch, event, origin, self._parts.now())
+                else:
+                    await self._gaps.place(batch, event, origin, self._parts.now(), Source.MEMBERSHIP)
+            except Defer as error:
+                raise forbidden(f"The event's parents are not known here: {error}") from error
+            for entry in batch.entries:
+                if entry.event == event and entry.outcome is Outcome.ACCEPTED:
+                    entry.hosts = hosts
+            await batch.commit()
+        stored = graph.stored(event.event_id)
+        if stored is None or stored.outcome is not Outcome.ACCEPTED or stored.before_group is None:
+            reason = stored.reason if stored is not None else None
+            raise forbidden(f"The room's rules do not allow that: {reason}")
+        return stored.before_group
+
+    def _head(self, room_id: str) -> Head:
+        room = rooms.get(self._parts.db.read, room_id)
+        if room is None or not room.resident:
+            raise not_found("This server is not in the room.")
+        return self._parts.head(room_id)

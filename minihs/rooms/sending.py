@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a joined user does in a room: create it, send, set state, redact. Each is one job of the room's task."""
+
+from __future__ import annotations
+
+from minihs.matrix import canonical
+from minihs.matrix.canonical import JsonObject
+from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param
+from minihs.matrix.ids import is_room_alias
+from minihs.rooms.batch import Batch, ClientTxn, Entry
+from minihs.rooms.compose import allow, build, compose
+from minihs.rooms.creation import Plan
+from minihs.rooms.head import Head
+from minihs.rooms.parts import Parts
+from minihs.rooms.state import StateRef
+from minihs.store import aliases, client_txns, memberships, rooms
+from minihs.store.database import Tx
+from minihs.store.events import Outcome
+
+_OWN_VERBS = {
+    "m.room.create": "it stands at the beginning of a room",
+    "m.room.redaction": "use the redact endpoint",
+}
+
+
+class Sending:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def send(
+        self,
+        sender: str,
+        room_id: str,
+        type: str,
+        content: JsonObject,
+        *,
+        state_key: str | None = None,
+        redacts: str | None = None,
+        txn: ClientTxn | None = None,
+        ts: int | None = None,
+    ) -> str:
+        """The event id; that of the first time for a repeated request. Raises MatrixError."""
+        if type in _OWN_VERBS and (type == "m.room.create" or state_key is not None):
+            raise forbidden(f"{type} can't be sent like this: {_OWN_VERBS[type]}.")
+        try:
+            canonical.check_strict(content)
+        except canonical.BadJson as error:
+            raise bad_json(f"The content can't be part of an event: {error}") from error
+        return await self._parts.tasks.run(
+            room_id, lambda: self._send(sender, room_id, type, content, state_key, redacts, txn, ts)
+        )
+
+    async def _send(
+        self,
+        sender: str,
+        room_id: str,
+        type: str,
+        content: JsonObject,
+        state_key: str | None,
+        redacts: str | None,
+        txn: ClientTxn | None,
+        ts: int | None,
+    ) -> str:
+        if txn is not None:
+            before = client_txns.find(self._parts.db.read, txn.user_id, txn.device_id, txn.scope, txn.txn_id)
+            if before is not None:
+                return before
+        head = self._joined_head(sender, room_id)
+        if state_key is not None:
+            self._check_alias_event(type, content)
+            same = self._same_state(head, sender, type, state_key, content)
+            if same is not None:
+                return same
+        batch = self._parts.batch(head)
+        entry = compose(
+            self._parts,
+            batch,
+            sender=sender,
+            type=type,
+            content=content,
+            state_key=state_key,
+            redacts=redacts,
+            txn=txn,
+            ts=ts,
+        )
+        await batch.commit()
+        return entry.event.event_id
+
+    def _joined_head(self, sender: str, room_id: str) -> Head:
+        """The room's head if the user is joined to it; else M_FORBIDDEN, whether or not the room exists."""
+        room = rooms.get(self._parts.db.read, room_id)
+        held = None if room is None else memberships.get(self._parts.db.read, room.room_nid, sender)
+        if room is None or not room.resident or held is None or held.membership != "join":
+            raise forbidden("You are not joined to this room.")
+        return self._parts.head(room_id)
+
+    def _same_state(
+        self, head: Head, sender: str, type: str, state_key: str, content: JsonObject
+    ) -> str | None:
+        """Setting state to what it is changes nothing."""
+        event_id = self._parts.graph.lookup(head.current, (type, state_key))
+        event = None if event_id is None else self._parts.graph.event(event_id)
+        if event is None or event.sender != sender or event.content != content:
+            return None
+        # In Python 1 == True == 1.0; in JSON they differ.
+        same = canonical.encode(event.content) == canonical.encode(content)
+        return event.event_id if same else None
+
+    def _check_alias_event(self, type: str, content: JsonObject) -> None:
+        """A canonical alias must be one that points to a room (spec: PUT state, M_BAD_ALIAS)."""
+        if type != "m.room.canonical_alias":
+            return
+        alternatives = content.get("alt_aliases", [])
+        named = [content.get("alias"), *(alternatives if isinstance(alternatives, list) else [None])]
+        for alias in named:
+            if alias in (None, ""):
+                continue
+            if not is_room_alias(alias):
+                raise invalid_param("That is no room alias.")
+            if self._parts.is_ours(alias) and aliases.resolve(self._parts.db.read, alias) is None:
+                raise MatrixError(400, "M_BAD_ALIAS", f"The alias {alias} points to no room.")
+
+    async def create(self, creator: str, plan: Plan, profile: JsonObject) -> str:
+        """Make the room, all but its invites, in one commit. Returns the room id."""
+        job = f"new room {self._parts.runtime.random.token_urlsafe(9)}"
+        return await self._parts.tasks.run(job, lambda: self._create(creator, plan, profile))
+
+    async def _create(self, creator: str, plan: Plan, profile: JsonObject) -> str:
+        parts = self._parts
+        room_id = None
+        if not plan.version.room_id_is_create_hash:
+            room_id = f"!{parts.runtime.random.token_urlsafe(13)}:{parts.our_name}"
+        create = build(
+            parts,
+            plan.version,
+            room_id,
+            sender=creator,
+            type="m.room.create",
+            content=plan.creation_content,
+            state_key="",
+            depth=1,
+            prev_events=[],
+            auth_events=[],
+        )
+        head = Head(create.room_id, 0, plan.version)
+        batch = parts.batch(head)
+        allow(parts, head, create, StateRef())
+        entry = Entry(create, Outcome.ACCEPTED, parts.now(), before=StateRef(), topo=1)
+        assert entry.before is not None  # noqa: S101  (set above)
+        entry.after = entry.before.with_event(create)
+        batch.advance(entry)
+        batch.add(entry)
+        self._compose_rest(batch, creator, plan, profile)
+        now = parts.now()
+
+        def list_it(tx: Tx) -> None:
+            if plan.alias is not None and not aliases.add(tx, plan.alias, create.room_id, creator, now):
+                raise MatrixError(400, "M_ROOM_IN_USE", "The alias is taken.")
+            rooms.set_published(tx, head.room_nid, plan.published)
+
+        batch.also = list_it
+        await batch.commit()
+        return create.room_id
+
+    def _compose_rest(self, batch: Batch, creator: str, plan: Plan, profile: JsonObject) -> None:
+        compose(
+            self._parts,
+            batch,
+            sender=creator,
+            type="m.room.member",
+            state_key=creator,
+            content={**profile, "membership": "join"},
+            hosts=(),
+        )
+        for event in plan.events:
+            compose(
+                self._parts,
+                batch,
+                sender=creator,
+                type=event.type,
+                state_key=event.state_key,
+                content=event.content,
+                hosts=(),
+            )

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Walking a room's DAG backwards along prev_events."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Sequence
+
+from minihs.store import ids
+from minihs.store.database import Reader
+
+
+def walk_back(db: Reader, room_nid: int, event_ids: Collection[str], limit: int) -> list[int]:
+    """Numbers of timeline events at and before the given ones, the newest (along the DAG) first."""
+    start = list(ids.event_nids(db, event_ids).values())
+    return _walk(db, room_nid, start, limit, stop=frozenset(), min_depth=None)
+
+
+def between(
+    db: Reader,
+    room_nid: int,
+    *,
+    earliest: Collection[str],
+    latest: Collection[str],
+    limit: int,
+    min_depth: int,
+) -> list[int]:
+    """Numbers of events before `latest` that are not `earliest` nor before them by way of them, newest first."""
+    stop = frozenset(ids.event_nids(db, earliest).values())
+    heads = list(ids.event_nids(db, latest).values())
+    start = [nid for nid in _parents(db, room_nid, heads) if nid not in stop]
+    return _walk(db, room_nid, start, limit, stop=stop | frozenset(heads), min_depth=min_depth)
+
+
+def _walk(
+    db: Reader,
+    room_nid: int,
+    start: Collection[int],
+    limit: int,
+    *,
+    stop: frozenset[int],
+    min_depth: int | None,
+) -> list[int]:
+    found: list[int] = []
+    seen: set[int] = set(stop)
+    heap: list[tuple[int, int, int]] = []
+
+    def push(nids: Collection[int]) -> None:
+        for part in ids.chunks([nid for nid in nids if nid not in seen]):
+            for nid, topo, arrival, depth in db.execute(
+                "SELECT event_nid, topo, arrival, depth FROM events WHERE room_nid = ? AND topo IS NOT NULL "
+                f"AND event_nid IN ({ids.marks(len(part))})",
+                (room_nid, *part),
+            ).fetchall():
+                seen.add(nid)
+                if min_depth is None or depth >= min_depth:
+                    heapq.heappush(heap, (-topo, -(arrival or 0), nid))
+
+    push(start)
+    while heap and len(found) < limit:
+        nid = heapq.heappop(heap)[2]
+        found.append(nid)
+        push(_parents(db, room_nid, [nid]))
+    return found
+
+
+def _parents(db: Reader, room_nid: int, nids: Sequence[int]) -> list[int]:
+    parents: list[int] = []
+    for part in ids.chunks(nids):
+        parents.extend(
+            row[0]
+            for row in db.execute(
+                f"SELECT prev_nid FROM edges WHERE event_nid IN ({ids.marks(len(part))})", part
+            ).fetchall()
+        )
+    return list(dict.fromkeys(parents))
