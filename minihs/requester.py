@@ -18,3 +18,5 @@ class Requester:
     token_id: int
     is_guest: bool = False
     is_admin: bool = False
+    is_suspended: bool = False
+    """May read and leave, but not send, join or change the profile ("Account suspension")."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which push rule matches an event (client-server-api, "Conditions").
 
-Rules are compiled once per user; matching is linear in the length of the text, whatever the pattern, since both
-come from strangers. Unknown or malformed conditions never match.
+Rules are compiled once per user; matching is linear in the length of the text, whatever the pattern, since
+both come from strangers. Unknown or malformed conditions never match.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from minihs.matrix.globs import Glob
 from minihs.matrix.push_rules import KINDS
 
 type JsonObject = dict[str, Any]
@@ -116,7 +117,7 @@ def _event_match(condition: JsonObject) -> Condition:
     if not isinstance(key, str) or not isinstance(pattern, str):
         return never
     path = split_path(key)
-    matcher = word_matcher(pattern) if key == "content.body" else whole_matcher(pattern)
+    matcher = word_matcher(pattern) if key == "content.body" else Glob(pattern.lower()).matches
 
     def matches(event: JsonObject, context: PushContext) -> bool:
         value = lookup(event, path)
@@ -235,35 +236,8 @@ def is_same(value: object, wanted: object) -> bool:
     return type(value) is type(wanted) and value == wanted
 
 
-# Globs. `*` splits a pattern into literal parts; taking for each part the earliest place that fits leaves the most
-# room for the rest, so there is no going back. `?` makes a part a regular expression without repetition.
-
-
-def whole_matcher(pattern: str) -> Callable[[str], bool]:
-    """Does the (lower-case) text as a whole match the glob?"""
-    pattern = pattern.lower()
-    if "*" not in pattern and "?" not in pattern:
-        return lambda text: text == pattern
-    literals = pattern.split("*")
-    first, *rest = (_part(each) for each in literals)
-    last_length = len(literals[-1])
-
-    def matches(text: str) -> bool:
-        if not rest:
-            return first.fullmatch(text) is not None
-        found = first.match(text)
-        if found is None:
-            return False
-        end = found.end()
-        for part in rest[:-1]:
-            found = part.search(text, end)
-            if found is None:
-                return False
-            end = found.end()
-        start = len(text) - last_length
-        return start >= end and rest[-1].match(text, start) is not None
-
-    return matches
+# A glob in the body is cut at its stars. Taking for each piece the earliest place that fits leaves the most
+# room for the rest, so there is no going back; `?` makes a piece a regular expression without repetition.
 
 
 def word_matcher(pattern: str) -> Callable[[str], bool]:

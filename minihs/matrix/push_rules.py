@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Push rules: the predefined set, and a user's changes to it (client-server-api, "Push Rules").
 
-A user's rules are kept as what differs from the predefined set, so that a new predefined rule of a later version of
-the specification reaches everybody. The changes are a JSON object:
+A user's rules are kept as what differs from the predefined set, so that a new predefined rule of a later
+version of the specification reaches everybody. The changes are a JSON object:
 
     {"rules": {kind: [rule, ...]},                        the user's own, the most important first
      "predefined": {rule_id: {"enabled": ..., "actions": ...}}}

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that has to do with the accounts of this server, in one place for the routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minihs.config import Config
+from minihs.matrix.errors import forbidden, not_found
+from minihs.requester import Requester
+from minihs.runtime import Runtime
+from minihs.store import profiles as profile_store
+from minihs.store import tokens
+from minihs.store import users as user_store
+from minihs.store.database import Database
+from minihs.users import ports
+from minihs.users.account_data import ClientData, check_own
+from minihs.users.accounts import Accounts
+from minihs.users.devices import Devices
+from minihs.users.directory import Directory
+from minihs.users.interactive import Interactions
+from minihs.users.logins import Logins
+from minihs.users.passwords import Passwords
+from minihs.users.presence import Presence
+from minihs.users.profiles import Profiles
+from minihs.users.secrets import digest, new_secret
+from minihs.users.sessions import Sessions
+from minihs.users.shared_secret import SharedSecretRegistration
+
+type JsonObject = dict[str, Any]
+
+OPENID_LIFETIME_S = 3600
+
+
+class Users:
+    """The accounts of one server and what belongs to them, each part by its own name."""
+
+    def __init__(
+        self,
+        db: Database,
+        runtime: Runtime,
+        config: Config,
+        *,
+        rooms: ports.Rooms | None = None,
+        federation: ports.Federation | None = None,
+        passwords: Passwords | None = None,
+    ) -> None:
+        rooms = rooms or ports.NoRooms()
+        passwords = passwords or Passwords(runtime)
+        self._db = db
+        self._runtime = runtime
+        self._server_name = config.server_name
+        self.sessions = Sessions(db, runtime)
+        self.interactions = Interactions(runtime)
+        self.logins = Logins(db, config, self.sessions, self.interactions, passwords)
+        self.accounts = Accounts(db, runtime, config, self.logins, self.interactions, passwords, rooms)
+        self.shared_secret = SharedSecretRegistration(runtime, config, self.accounts, self.sessions)
+        self.devices = Devices(db, self.logins)
+        self.profiles = Profiles(db, config.server_name, rooms, federation)
+        self.data = ClientData(db)
+        self.presence = Presence(db, runtime)
+        self.directory = Directory(db)
+
+    async def run(self) -> None:
+        """What goes on in the background; for the server's nursery."""
+        await self.accounts.finish_closing()
+        await self.sessions.run()
+
+    def requester_for_token(self, token: str, remote_address: str | None = None) -> Requester | None:
+        return self.sessions.requester_for_token(token, remote_address)
+
+    async def create_account(self, localpart: str, password: str | None, admin: bool = False) -> str:
+        """Make an account, whatever the registration mode; its user id. For `minihs user add`."""
+        answer = await self.accounts.create(localpart, password, admin=admin)
+        user_id: str = answer["user_id"]
+        return user_id
+
+    def exists(self, user_id: str) -> bool:
+        """An account of this server that was not deactivated."""
+        return user_store.is_active(self._db.read, user_id)
+
+    def display_profile(self, user_id: str) -> tuple[str | None, str | None]:
+        """(displayname, avatar_url) of a local user, for member events."""
+        return profile_store.display(self._db.read, user_id)
+
+    async def new_openid_token(self, requester: Requester, user_id: str) -> JsonObject:
+        """POST /user/{userId}/openid/request_token."""
+        check_own(requester, user_id)
+        token = new_secret(self._runtime.random, "mho")
+        now = self._runtime.clock.now_ms()
+        expires_ts = now + OPENID_LIFETIME_S * 1000
+        await self._db.write(
+            lambda tx: tokens.add_openid_token(tx, digest(token), user_id, expires_ts, now=now)
+        )
+        return {
+            "access_token": token,
+            "token_type": "Bearer",
+            "matrix_server_name": self._server_name,
+            "expires_in": OPENID_LIFETIME_S,
+        }
+
+    def openid_user(self, token: str) -> str | None:
+        """Whom an OpenID token stands for: GET /_matrix/federation/v1/openid/userinfo."""
+        return tokens.openid_user(self._db.read, digest(token), now=self._runtime.clock.now_ms())
+
+    # Moderation by an administrator (client-server-api, "Account moderation")
+
+    def moderated(self, requester: Requester, user_id: str) -> user_store.User:
+        """The account, for an administrator who may look at it."""
+        if not requester.is_admin:
+            raise forbidden("Only an administrator may do this.")
+        user = user_store.get(self._db.read, user_id)
+        if user is None or user.deactivated:
+            raise not_found("There is no such account on this server.")
+        return user
+
+    async def set_locked(self, requester: Requester, user_id: str, locked: bool) -> None:
+        self._check_other(requester, self.moderated(requester, user_id))
+        await self._db.write(lambda tx: user_store.set_locked(tx, user_id, locked))
+
+    async def set_suspended(self, requester: Requester, user_id: str, suspended: bool) -> None:
+        self._check_other(requester, self.moderated(requester, user_id))
+        await self._db.write(lambda tx: user_store.set_suspended(tx, user_id, suspended))
+
+    def _check_other(self, requester: Requester, user: user_store.User) -> None:
+        if user.user_id == requester.user_id or user.admin:
+            raise forbidden("Administrators can't lock or suspend each other.")
