@@ -30,8 +30,7 @@ _SORTED = _PLAIN | orjson.OPT_SORT_KEYS
 
 # The shortest run of digits that can be an integer outside 64 bits: 2^63 has 19.
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 class BadJson(ValueError):
@@ -162,10 +161,14 @@ def _loads_exactly(data: bytes, max_depth: int) -> Any:
     if text.startswith("\ufeff"):
         raise BadJson("not valid JSON: a byte order mark")
     depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        if depth > max_depth:
-            raise BadJson("nested too deeply")
+    for match in _STRING_OR_BRACKET.finditer(text):
+        first = text[match.start()]
+        if first in "[{":
+            depth += 1
+            if depth > max_depth:
+                raise BadJson("nested too deeply")
+        elif first in "]}":
+            depth -= 1
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
         # Python reads lone surrogates and takes 1e400 for infinity; neither can be written again.

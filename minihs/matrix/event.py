@@ -17,6 +17,7 @@ from minihs.matrix.event_format import (
     EventError,
     check_fields,
     check_json,
+    names_its_room,
     reference_ids,
     well_formed_signatures,
 )
@@ -83,7 +84,7 @@ class Event:
         self.origin_server_ts = pdu["origin_server_ts"]
         self.prev_events = reference_ids(pdu["prev_events"], version)
         self.auth_events = reference_ids(pdu["auth_events"], version)
-        if version.room_id_is_create_hash and self.type == "m.room.create":
+        if names_its_room(pdu, version):
             self.room_id = "!" + event_id[1:]
         else:
             self.room_id = pdu["room_id"]

@@ -63,8 +63,12 @@ def check_fields(pdu: JsonObject, version: RoomVersion) -> None:
         raise EventError("hashes has no sha256")
     if not isinstance(pdu.get("signatures"), dict):
         raise EventError("signatures is not an object")
-    _check_room_id(pdu, type_, version)
-    if version.event_format == 1 and not ids.is_domain_event_id(pdu.get("event_id")):
+    _check_room_id(pdu, version)
+    if version.event_format != 1:
+        if "event_id" in pdu:
+            # It would be hashed into the real id, so it can't be overlooked like other unknown fields.
+            raise EventError("an event of this room version has no event_id in it")
+    elif not ids.is_domain_event_id(pdu.get("event_id")):
         raise EventError("event_id is not an event id of this room version")
     _check_references(pdu, "prev_events", MAX_PREV_EVENTS, version)
     _check_references(pdu, "auth_events", MAX_AUTH_EVENTS, version)
@@ -99,11 +103,16 @@ def reference_ids(references: list[Any], version: RoomVersion) -> tuple[str, ...
     return tuple(references)
 
 
-def _check_room_id(pdu: JsonObject, type_: str, version: RoomVersion) -> None:
+def names_its_room(pdu: JsonObject, version: RoomVersion) -> bool:
+    """Whether this is a create event whose hash is the room id (rooms/v12, "Event format")."""
+    return version.room_id_is_create_hash and pdu["type"] == "m.room.create" and pdu.get("state_key") == ""
+
+
+def _check_room_id(pdu: JsonObject, version: RoomVersion) -> None:
     if not version.room_id_is_create_hash:
         if not ids.is_domain_room_id(pdu.get("room_id")):
             raise EventError("room_id is not a room id of this room version")
-    elif type_ == "m.room.create":
+    elif names_its_room(pdu, version):
         if "room_id" in pdu:
             raise EventError("a create event of this room version has no room_id")
     elif not ids.is_hash_room_id(pdu.get("room_id")):

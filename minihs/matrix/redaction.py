@@ -26,7 +26,7 @@ class _KeepList:
     """`m.room.create` keeps all of its content."""
 
     third_party_signed: bool = False
-    """`m.room.member` keeps `third_party_invite.signed`."""
+    """`m.room.member` keeps `third_party_invite`, and of that only `signed`."""
 
 
 _V11_EVENT = frozenset(
@@ -98,6 +98,8 @@ def _redact_content(keep: _KeepList, type_: object, content: object) -> JsonObje
     kept: dict[str, Any] = {key: content[key] for key in keys if key in content}
     if keep.third_party_signed and type_ == "m.room.member":
         invite = content.get("third_party_invite")
-        if isinstance(invite, dict) and "signed" in invite:
-            kept["third_party_invite"] = {"signed": invite["signed"]}
+        if isinstance(invite, dict):
+            # Without `signed` an empty object stays: the text leaves it open, and nearly every server in the
+            # network does it so. Another choice would give such events other ids.
+            kept["third_party_invite"] = {k: v for k, v in invite.items() if k == "signed"}
     return kept
