@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -257,7 +257,7 @@ def make_absolute(config: Config, base: Path) -> Config:
     )
 
 
-def keys(
+def all_keys(
     struct: type[Struct] = Config, table: str = ""
 ) -> Iterator[tuple[str, str, msgspec.structs.FieldInfo]]:
     """Every key as (table, name, field), in the order of the file. `listen` comes as its own table."""
@@ -272,7 +272,15 @@ def keys(
         else:
             yield table, field.name, field
     for name, inner in nested:
-        yield from keys(inner, name)
+        yield from all_keys(inner, name)
+
+
+def description(table: str, name: str) -> str:
+    """What a key means, in a sentence or two."""
+    structs = {"": Config, "listen": Listen, "registration": Registration, "federation": Federation}
+    structs |= {"rate_limits": RateLimits, "rooms": RoomDefaults}
+    hint = get_type_hints(structs[table], include_extras=True)[name]
+    return next(meta.description for meta in hint.__metadata__ if isinstance(meta, Meta)) or ""
 
 
 def environment_name(table: str, name: str) -> str:
@@ -286,17 +294,21 @@ def override(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
     """
     if "MINIHS_LISTEN" in environment:
         raw["listen"] = toml_value("MINIHS_LISTEN", environment["MINIHS_LISTEN"])
-    for table, name, field in keys():
+    for table, name, field in all_keys():
         variable = environment_name(table, name)
         if table == "listen" or variable not in environment:
             continue
         text = environment[variable]
-        default = field.default if field.default is not msgspec.NODEFAULT else ""
-        value = text if isinstance(default, str) else toml_value(variable, text)
+        value = text if is_text(field.type) else toml_value(variable, text)
         target = raw.setdefault(table, {}) if table else raw
         if not isinstance(target, dict):
             raise ConfigError(f"{table} must be a table: [{table}].")
         target[name] = value
+
+
+def is_text(annotation: Any) -> bool:
+    hint = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return hint is str or get_origin(hint) is Literal
 
 
 def toml_value(variable: str, text: str) -> Any:
