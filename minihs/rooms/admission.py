@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event, EventError
@@ -24,28 +24,36 @@ _BATCH = 200
 
 
 class Source(Enum):
-    """How an event came to us, and so which of the checks 4–7 it must pass (one row per path).
+    """How an event came to us, and so which of the checks 4–7 it must pass: `CHECKS` has a row for each."""
 
-    auth_events: it is allowed by its own auth events. before: … by the state before it. current: … by the current
-    state, else it is soft-failed. policy: the room's policy server signed it, else it is soft-failed.
-    """
-
-    TRANSACTION = ("auth_events", "before", "current", "policy")
-    MISSING_EVENTS = ("auth_events", "before", "current", "policy")
-    BACKFILL = ("auth_events", "before")
-    STATE = ("auth_events",)
-    AUTH_CHAIN = ("auth_events",)
-    SEND_JOIN_ANSWER = ("auth_events",)
-    SINGLE_EVENT = ("auth_events",)
-    MEMBERSHIP = ("auth_events", "before", "current")
-    """What was handed in by send_join, send_leave or send_knock."""
-    INVITE = ()
+    TRANSACTION = auto()
+    MISSING_EVENTS = auto()
+    MEMBERSHIP = auto()
+    """Handed in by send_join, send_leave or send_knock."""
+    BACKFILL = auto()
+    STATE = auto()
+    AUTH_CHAIN = auto()
+    SEND_JOIN_ANSWER = auto()
+    INVITE = auto()
     """Has a list of its own: rooms/invites.py."""
 
     @property
     def checks(self) -> tuple[str, ...]:
-        value: tuple[str, ...] = self.value
-        return value
+        return CHECKS[self]
+
+
+CHECKS: dict[Source, tuple[str, ...]] = {
+    # auth_events: it is allowed by its own auth events; before: by the state before it; current: by the current
+    # state, else it is soft-failed.
+    Source.TRANSACTION: ("auth_events", "before", "current"),
+    Source.MISSING_EVENTS: ("auth_events", "before", "current"),
+    Source.MEMBERSHIP: ("auth_events", "before", "current"),
+    Source.BACKFILL: ("auth_events", "before"),
+    Source.STATE: ("auth_events",),
+    Source.AUTH_CHAIN: ("auth_events",),
+    Source.SEND_JOIN_ANSWER: ("auth_events",),
+    Source.INVITE: (),
+}
 
 
 @dataclass(frozen=True, slots=True)

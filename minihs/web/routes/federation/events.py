@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events, state and history for other servers (spec: server-server-api, "Retrieving events")."""
+
+from __future__ import annotations
+
+from minihs.matrix.canonical import JsonObject
+from minihs.matrix.errors import bad_json
+from minihs.web.routing import FEDERATION, Call, Routes
+
+routes = Routes()
+
+_V1 = "/_matrix/federation/v1"
+
+
+@routes.get(_V1 + "/event/{event_id}", also=[_V1 + "/event/{event_id}/"], auth=FEDERATION)
+async def event(call: Call, event_id: str) -> JsonObject:
+    pdu = call.services.rooms.serving.event(call.origin, event_id)
+    return _transaction(call, [pdu])
+
+
+@routes.get(_V1 + "/state/{room_id}", also=[_V1 + "/state/{room_id}/"], auth=FEDERATION)
+async def state(call: Call, room_id: str) -> JsonObject:
+    pdus, chain = call.services.rooms.serving.state(call.origin, room_id, call.query.require("event_id"))
+    return {"pdus": pdus, "auth_chain": chain}
+
+
+@routes.get(_V1 + "/state_ids/{room_id}", also=[_V1 + "/state_ids/{room_id}/"], auth=FEDERATION)
+async def state_ids(call: Call, room_id: str) -> JsonObject:
+    pdus, chain = call.services.rooms.serving.state_ids(call.origin, room_id, call.query.require("event_id"))
+    return {"pdu_ids": pdus, "auth_chain_ids": chain}
+
+
+@routes.get(_V1 + "/event_auth/{room_id}/{event_id}", auth=FEDERATION)
+async def event_auth(call: Call, room_id: str, event_id: str) -> JsonObject:
+    return {"auth_chain": call.services.rooms.serving.event_auth(call.origin, room_id, event_id)}
+
+
+@routes.get(_V1 + "/backfill/{room_id}", also=[_V1 + "/backfill/{room_id}/"], auth=FEDERATION)
+async def backfill(call: Call, room_id: str) -> JsonObject:
+    limit = call.query.get_int("limit", 10, min=0)
+    event_ids = call.query.getlist("v")[:20]
+    return _transaction(call, call.services.rooms.serving.backfill(call.origin, room_id, event_ids, limit))
+
+
+@routes.post(_V1 + "/get_missing_events/{room_id}", auth=FEDERATION)
+async def get_missing_events(call: Call, room_id: str) -> JsonObject:
+    body = await call.json()
+    found = call.services.rooms.serving.missing_events(
+        call.origin,
+        room_id,
+        earliest=_ids(body, "earliest_events"),
+        latest=_ids(body, "latest_events"),
+        limit=_integer(body, "limit", 10),
+        min_depth=_integer(body, "min_depth", 0),
+    )
+    return {"events": found}
+
+
+def _transaction(call: Call, pdus: list[JsonObject]) -> JsonObject:
+    services = call.services
+    return {
+        "origin": services.config.server_name,
+        "origin_server_ts": services.runtime.clock.now_ms(),
+        "pdus": pdus,
+    }
+
+
+def _ids(body: JsonObject, name: str) -> list[str]:
+    value = body.get(name)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise bad_json(f"{name} must be a list of event ids.")
+    return value[:50]
+
+
+def _integer(body: JsonObject, name: str, default: int) -> int:
+    value = body.get(name, default)
+    if type(value) is not int:
+        raise bad_json(f"{name} must be a whole number.")
+    return value
