@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading events in the two orders of the timeline, and the state at a place of it.
+
+By *arrival*: the order in which clients are told, a live event's `pos`; history fetched later counts down from -1.
+By *place*, (topo, arrival): our order along the DAG, in which history is paged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from minihs.matrix import canonical
+from minihs.matrix.canonical import JsonObject
+from minihs.store.packing import unpack
+from minihs.store.reader import Reader
+
+NEWEST = 2**62
+"""Later than anything: an upper bound for topo and arrival."""
+
+
+class EventRow(NamedTuple):
+    """What is known of an event besides its JSON."""
+
+    nid: int
+    room_nid: int
+    type: str
+    sender: str
+    key_nid: int | None
+    membership: str | None
+    ts: int
+    before_group: int | None
+    after_group: int | None
+    topo: int | None
+    arrival: int | None
+    redacted_by: int | None
+    outcome: int
+
+
+_COLUMNS = (
+    "event_nid, room_nid, type, sender, key_nid, membership, ts, before_group, after_group, topo, arrival, "
+    "redacted_by, outcome"
+)
+_SHOWN = "topo IS NOT NULL AND outcome = 0"
+"""Events that belong in a timeline: accepted, and with a place in it."""
+
+_LARGEST_PART = 512
+
+
+def padded(items: Collection[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Placeholders and values for `IN (...)`, in parts whose sizes are powers of two.
+
+    The last value is repeated to fill up, so that few statement texts are made and all of them stay prepared.
+    """
+    rest = list(items)
+    for start in range(0, len(rest), _LARGEST_PART):
+        part = rest[start : start + _LARGEST_PART]
+        size = 1 << (len(part) - 1).bit_length()
+        part.extend([part[-1]] * (size - len(part)))
+        yield ",".join("?" * size), part
+
+
+def _rows(cursor_rows: Iterable[Sequence[Any]]) -> list[EventRow]:
+    return [EventRow._make(row) for row in cursor_rows]
+
+
+# --- by arrival ---------------------------------------------------------------------------------------------------
+
+
+def latest(db: Reader, room_nid: int, after: int, upto: int, limit: int) -> list[EventRow]:
+    """The newest events with after < arrival ≤ upto, newest first."""
+    return _rows(
+        db.execute(
+            f"SELECT {_COLUMNS} FROM events INDEXED BY events_by_arrival WHERE room_nid = ? AND {_SHOWN} "
+            "AND arrival > ? AND arrival <= ? ORDER BY arrival DESC LIMIT ?",
+            (room_nid, after, upto, limit),
+        ).fetchall()
+    )
+
+
+def arrivals_since(db: Reader, room_nid: int, after: int, upto: int, limit: int) -> list[EventRow]:
+    """The oldest events with after < arrival ≤ upto, oldest first."""
+    return _rows(
+        db.execute(
+            f"SELECT {_COLUMNS} FROM events INDEXED BY events_by_arrival WHERE room_nid = ? AND {_SHOWN} "
+            "AND arrival > ? AND arrival <= ? ORDER BY arrival LIMIT ?",
+            (room_nid, after, upto, limit),
+        ).fetchall()
+    )
+
+
+def has_arrivals_before(db: Reader, room_nid: int, arrival: int) -> bool:
+    """Whether history of the room lies before, fetched or known to be missing."""
+    return (
+        db.execute(
+            "SELECT 1 FROM events INDEXED BY events_by_arrival "
+            f"WHERE room_nid = ? AND {_SHOWN} AND arrival < ? LIMIT 1",
+            (room_nid, arrival),
+        ).fetchone()
+        is not None
+        or db.execute("SELECT 1 FROM backward_extremities WHERE room_nid = ? LIMIT 1", (room_nid,)).fetchone()
+        is not None
+    )
+
+
+# --- by place -----------------------------------------------------------------------------------------------------
+
+
+def page_back(db: Reader, room_nid: int, topo: int, arrival: int, limit: int) -> list[EventRow]:
+    """Events at or before a place, nearest first."""
+    return _rows(
+        db.execute(
+            f"SELECT {_COLUMNS} FROM events INDEXED BY events_by_topo WHERE room_nid = ? AND {_SHOWN} "
+            "AND (topo, arrival) <= (?, ?) ORDER BY topo DESC, arrival DESC LIMIT ?",
+            (room_nid, topo, arrival, limit),
+        ).fetchall()
+    )
+
+
+def page_forward(db: Reader, room_nid: int, topo: int, arrival: int, limit: int) -> list[EventRow]:
+    """Events after a place, nearest first."""
+    return _rows(
+        db.execute(
+            f"SELECT {_COLUMNS} FROM events INDEXED BY events_by_topo WHERE room_nid = ? AND {_SHOWN} "
+            "AND (topo, arrival) > (?, ?) ORDER BY topo, arrival LIMIT ?",
+            (room_nid, topo, arrival, limit),
+        ).fetchall()
+    )
+
+
+def place_at_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | None:
+    """The furthest place of anything that had arrived by `pos`: all of that is at or before it."""
+    row = db.execute(
+        "SELECT topo, arrival FROM events INDEXED BY events_by_topo WHERE room_nid = ? AND topo IS NOT NULL "
+        "AND arrival <= ? ORDER BY topo DESC, arrival DESC LIMIT 1",
+        (room_nid, pos),
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+_GAP = 1000
+
+
+def place_before_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | None:
+    """The foremost place of what arrived after `pos` (of its first thousand): all of that is at or after it.
+
+    Not the same as `place_at_pos`: what arrives late may belong earlier in the DAG.
+    """
+    row = db.execute(
+        "SELECT topo, arrival FROM (SELECT topo, arrival FROM events INDEXED BY events_by_arrival "
+        "WHERE room_nid = ? AND topo IS NOT NULL AND arrival > ? ORDER BY arrival LIMIT ?) "
+        "ORDER BY topo, arrival LIMIT 1",
+        (room_nid, pos, _GAP),
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def gap_between(db: Reader, room_nid: int, lowest: tuple[int, int], highest: tuple[int, int]) -> tuple[int, int] | None:
+    """The place of the latest event in a range that has a parent which we lack."""
+    row = db.execute(
+        "SELECT e.topo, e.arrival FROM backward_extremities b JOIN events e ON e.event_nid = b.successor "
+        "WHERE b.room_nid = ? AND e.topo IS NOT NULL AND (e.topo, e.arrival) >= (?, ?) "
+        "AND (e.topo, e.arrival) <= (?, ?) ORDER BY e.topo DESC, e.arrival DESC LIMIT 1",
+        (room_nid, *lowest, *highest),
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+# --- single events, and what belongs to them ----------------------------------------------------------------------
+
+
+def rows_of(db: Reader, nids: Collection[int]) -> dict[int, EventRow]:
+    found: dict[int, EventRow] = {}
+    for marks, part in padded(nids):
+        for row in db.execute(f"SELECT {_COLUMNS} FROM events WHERE event_nid IN ({marks})", part).fetchall():
+            found[row[0]] = EventRow._make(row)
+    return found
+
+
+def by_event_id(db: Reader, room_nid: int, event_id: str) -> EventRow | None:
+    """An event of this room, accepted or not."""
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE room_nid = ? "
+        "AND event_nid = (SELECT event_nid FROM event_ids WHERE event_id = ?)",
+        (room_nid, event_id),
+    ).fetchone()
+    return None if row is None else EventRow._make(row)
+
+
+def bodies(db: Reader, nids: Collection[int]) -> dict[int, tuple[str, JsonObject]]:
+    """nid → (event id, the PDU as we keep it; redacted if it was redacted)."""
+    found: dict[int, tuple[str, JsonObject]] = {}
+    for marks, part in padded(nids):
+        for nid, event_id, packed in db.execute(
+            "SELECT j.event_nid, i.event_id, j.json FROM event_json j JOIN event_ids i USING (event_nid) "
+            f"WHERE j.event_nid IN ({marks})",
+            part,
+        ).fetchall():
+            found[nid] = (event_id, canonical.loads(unpack(packed)))
+    return found
+
+
+def txn_ids(db: Reader, nids: Collection[int], user_id: str, device_id: str) -> dict[int, str]:
+    """The transaction ids under which this device sent some of these events."""
+    found: dict[int, str] = {}
+    for marks, part in padded(nids):
+        found.update(
+            db.execute(
+                "SELECT event_nid, txn_id FROM client_txns INDEXED BY client_txns_by_event "
+                f"WHERE event_nid IN ({marks}) AND user_id = ? AND device_id = ?",
+                [*part, user_id, device_id],
+            ).fetchall()
+        )
+    return found
+
+
+def unredacted(db: Reader, event_ids: Collection[str]) -> set[str]:
+    """Those of these events that we don't have, or that no redaction took effect on."""
+    redacted: set[str] = set()
+    for marks, part in padded(event_ids):
+        redacted.update(
+            row[0]
+            for row in db.execute(
+                "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) "
+                f"WHERE i.event_id IN ({marks}) AND e.redacted_by IS NOT NULL",
+                part,
+            ).fetchall()
+        )
+    return set(event_ids) - redacted
+
+
+# --- state by position --------------------------------------------------------------------------------------------
+
+
+def state_at_pos(db: Reader, room_nid: int, pos: int) -> int | None:
+    """The state group that was current as of `pos`."""
+    row = db.execute(
+        "SELECT group_nid FROM room_states WHERE room_nid = ? AND pos <= ? ORDER BY pos DESC LIMIT 1",
+        (room_nid, pos),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def state_keys_of_type(db: Reader, nids: Collection[int], type: str) -> dict[int, str]:
+    """Those of these keys that are of `type`: key_nid → state_key."""
+    found: dict[int, str] = {}
+    for marks, part in padded(nids):
+        found.update(
+            db.execute(
+                f"SELECT key_nid, state_key FROM state_keys WHERE key_nid IN ({marks}) AND type = ?", [*part, type]
+            ).fetchall()
+        )
+    return found
+
+
+def member_keys(db: Reader, user_ids: Collection[str]) -> dict[str, int]:
+    """user id → key_nid of ("m.room.member", user id), where there is one."""
+    found: dict[str, int] = {}
+    for marks, part in padded(user_ids):
+        found.update(
+            db.execute(
+                f"SELECT state_key, key_nid FROM state_keys WHERE type = 'm.room.member' AND state_key IN ({marks})",
+                part,
+            ).fetchall()
+        )
+    return found

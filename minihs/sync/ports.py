@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What sync needs from parts that it does not import: handed in by the server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Protocol
+
+
+class EduQueue(Protocol):
+    """Volatile EDUs on their way to other servers (`federation.senders`). A later EDU with the same key replaces an
+    earlier one that was not sent yet."""
+
+    def queue_edu(
+        self, hosts: Collection[str], edu_type: str, content: dict[str, Any], *, key: tuple[str, ...]
+    ) -> None: ...
+
+
+class ServerAcls(Protocol):
+    """The rooms' server ACLs (`rooms.acl`)."""
+
+    def allows(self, room_id: str, host: str) -> bool: ...
+
+
+class History(Protocol):
+    """Fetching history from other servers (`rooms`)."""
+
+    async def backfill(self, room_id: str, *, before: tuple[int, int], limit: int) -> bool:
+        """True: something new was stored."""
+        ...
+
+
+class NoEdus:
+    """Sends nothing: for a server without federation, and for tests."""
+
+    def queue_edu(
+        self, hosts: Collection[str], edu_type: str, content: dict[str, Any], *, key: tuple[str, ...]
+    ) -> None:
+        return None
+
+
+class OpenAcls:
+    """Denies nobody."""
+
+    def allows(self, room_id: str, host: str) -> bool:
+        return True
+
+
+class NoHistory:
+    """Never finds any more."""
+
+    async def backfill(self, room_id: str, *, before: tuple[int, int], limit: int) -> bool:
+        return False

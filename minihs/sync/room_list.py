@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rooms an answer of /sync speaks of, and in which of its four sections.
+
+What the user was in a room at `since` and is at `upto` decides:
+
+- joined now: `join`, if there may be news. Joined since (or left and joined again meanwhile): the room whole.
+- invited or knocking now, and not so at `since`: `invite` or `knock`.
+- left or banned since: `leave`, with events up to the leave only.
+- left before: only in an answer without `since`, and only when the filter says `include_leave`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from minihs.store import rooms, sync_rooms
+from minihs.store.reader import Reader
+from minihs.store.sync_rooms import RoomMembership
+from minihs.sync import visibility
+
+
+class Section(StrEnum):
+    JOIN = "join"
+    INVITE = "invite"
+    KNOCK = "knock"
+    LEAVE = "leave"
+
+
+GONE = ("leave", "ban")
+
+
+@dataclass(frozen=True, slots=True)
+class RoomTask:
+    """A room that the answer may speak of."""
+
+    room_nid: int
+    room_id: str
+    section: Section
+    since: int | None
+    """What the client knows of the room's events and state; None: nothing."""
+    upto: int
+    member_nid: int
+    """The user's own membership event."""
+    was_member: bool = True
+    """LEAVE: the user had been joined. Otherwise nothing but their own leave is theirs to see."""
+    newly_joined: bool = False
+
+
+def first_rooms(db: Reader, user_id: str, upto: int, *, include_leave: bool) -> list[RoomTask]:
+    """For an answer without `since`."""
+    tasks = []
+    for room in sync_rooms.memberships_at(db, user_id, upto, left=include_leave):
+        if room.membership in GONE:
+            tasks.append(_left(db, user_id, room, None, upto))
+        else:
+            tasks.append(RoomTask(room.room_nid, room.room_id, Section(room.membership), None, upto, room.event_nid))
+    return tasks
+
+
+def rooms_with_changes(
+    db: Reader, user_id: str, since: int, upto: int, *, also: Collection[str], all_joined: bool
+) -> list[RoomTask]:
+    """For an answer to `since`. `also`: rooms with other news, such as typing. `all_joined`: full_state."""
+    by_room: dict[int, list[RoomMembership]] = {}
+    for change in sync_rooms.changes_between(db, user_id, since, upto):
+        by_room.setdefault(change.room_nid, []).append(change)
+
+    tasks = []
+    moved: set[int] = set()
+    for room_nid, changes in by_room.items():
+        span = sync_rooms.span_at(db, user_id, room_nid, since)
+        before = None if span is None else span.membership
+        task = _changed(db, user_id, changes, before, since, upto)
+        if task is not None:
+            tasks.append(task)
+        if task is not None or changes[-1].membership != "join":
+            moved.add(room_nid)
+
+    tasks.extend(_unmoved(db, user_id, since, upto, also, moved, all_joined=all_joined))
+    return tasks
+
+
+def _unmoved(
+    db: Reader, user_id: str, since: int, upto: int, also: Collection[str], moved: set[int], *, all_joined: bool
+) -> list[RoomTask]:
+    """Rooms that the user was joined to all the time."""
+    if all_joined:
+        return [
+            RoomTask(room.room_nid, room.room_id, Section.JOIN, since, upto, room.event_nid)
+            for room in sync_rooms.memberships_at(db, user_id, upto, left=False)
+            if room.membership == "join" and room.room_nid not in moved
+        ]
+    news = sync_rooms.rooms_with_news(db, user_id, since) - moved
+    names = rooms.room_ids(db, list(news))
+    for room_id in also:
+        room_nid = rooms.room_nid(db, room_id)
+        if room_nid is not None and room_nid not in moved:
+            names[room_nid] = room_id
+    tasks = []
+    for room_nid, room_id in names.items():
+        span = sync_rooms.span_at(db, user_id, room_nid, upto)
+        if span is not None and span.membership == "join":
+            tasks.append(RoomTask(room_nid, room_id, Section.JOIN, since, upto, span.event_nid))
+    return tasks
+
+
+def _changed(
+    db: Reader, user_id: str, changes: list[RoomMembership], before: str | None, since: int, upto: int
+) -> RoomTask | None:
+    """A room in which the user's membership was written since. None: it is what it was."""
+    last = changes[-1]
+    if last.membership == "join":
+        if before == "join" and all(change.membership == "join" for change in changes):
+            return None  # only the user's profile changed
+        return RoomTask(
+            last.room_nid, last.room_id, Section.JOIN, None, upto, last.event_nid, newly_joined=True
+        )
+    if last.membership in GONE:
+        passed = {change.membership for change in changes}
+        if before in (None, *GONE) and "join" not in passed and last.membership == (before or "leave"):
+            return None  # invited and gone again, or banned anew, between two answers
+        if before == "join" or "join" in passed:
+            return _left(db, user_id, last, since if before == "join" else None, upto)
+        return RoomTask(
+            last.room_nid, last.room_id, Section.LEAVE, since, upto, last.event_nid, was_member=False
+        )
+    if last.membership not in ("invite", "knock"):
+        return None
+    return RoomTask(last.room_nid, last.room_id, Section(last.membership), None, upto, last.event_nid)
+
+
+def _left(db: Reader, user_id: str, room: RoomMembership, since: int | None, upto: int) -> RoomTask:
+    spans = [span for span in sync_rooms.spans(db, user_id, room.room_nid) if span.pos <= upto]
+    left = visibility.left_at(spans)
+    return RoomTask(
+        room.room_nid,
+        room.room_id,
+        Section.LEAVE,
+        since,
+        upto if left is None else min(upto, left),
+        room.event_nid,
+        was_member=left is not None,
+    )

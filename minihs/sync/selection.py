@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which events of a room one reader is shown: those they may see, that pass their filter, not from ignored users."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from minihs.store import timeline
+from minihs.store.reader import Reader
+from minihs.store.timeline import EventRow
+from minihs.sync import visibility
+from minihs.sync.client_events import REDACTION
+from minihs.sync.filters import EventFilter
+from minihs.sync.group_facts import GroupFacts
+
+MAX_ROUNDS = 5
+"""How often one request goes on looking when it finds nothing to show: each round reads more than the one before."""
+
+MAX_ROUND = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    db: Reader
+    facts: GroupFacts
+    user_id: str
+    filter: EventFilter
+    ignored: Collection[str] = frozenset()
+
+    def pick(self, rows: Sequence[EventRow]) -> list[EventRow]:
+        """Those of `rows` (of one room) that are shown, in the same order."""
+        rows = [row for row in rows if self._wanted(row)]
+        if not rows:
+            return []
+        seen = visibility.visible(self.db, self.facts, self.user_id, rows)
+        rows = [row for row in rows if row.nid in seen]
+        hidden = self._idle_redactions(rows)
+        rows = [row for row in rows if row.nid not in hidden]
+        if self.filter.contains_url is None or not rows:
+            return rows
+        bodies = timeline.bodies(self.db, [row.nid for row in rows])
+        return [
+            row
+            for row in rows
+            if row.nid in bodies and self.filter.allows_content(bodies[row.nid][1].get("content") or {})
+        ]
+
+    def _wanted(self, row: EventRow) -> bool:
+        if row.sender in self.ignored and row.key_nid is None:
+            return False
+        return self.filter.passes_all or self.filter.allows(row.type, row.sender)
+
+    def _idle_redactions(self, rows: Sequence[EventRow]) -> set[int]:
+        """Redactions that are not in force: their target is not there, or they were not allowed (spec: "Handling
+        redactions"). Clients would carry them out."""
+        redactions = [row.nid for row in rows if row.type == REDACTION and row.redacted_by is None]
+        if not redactions:
+            return set()
+        targets: dict[int, str] = {}
+        for nid, (_, pdu) in timeline.bodies(self.db, redactions).items():
+            content = pdu.get("content")
+            redacts = content.get("redacts", pdu.get("redacts")) if isinstance(content, dict) else None
+            if isinstance(redacts, str):
+                targets[nid] = redacts
+        untouched = timeline.unredacted(self.db, set(targets.values()))
+        return {nid for nid, target in targets.items() if target in untouched}
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The end of a timeline."""
+
+    rows: list[EventRow]
+    """Oldest first."""
+    limited: bool
+    """There is more before them."""
+
+
+def latest(select: Selector, room_nid: int, after: int, upto: int, limit: int) -> Latest:
+    """The newest `limit` shown events with after < arrival ≤ upto."""
+    found: list[EventRow] = []
+    want = limit + 1
+    for _ in range(MAX_ROUNDS):
+        rows = timeline.latest(select.db, room_nid, after, upto, want)
+        for row in select.pick(rows):
+            if len(found) == limit:
+                return Latest(found[::-1], limited=True)
+            found.append(row)
+        if len(rows) < want:
+            return Latest(found[::-1], limited=False)
+        upto = (rows[-1].arrival or 0) - 1
+        want = min(2 * want + 20, MAX_ROUND)
+    return Latest(found[::-1], limited=True)

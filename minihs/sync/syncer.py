@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GET /sync: waits until there is something to tell, and tells it (client-server-api, "Syncing").
+
+An answer is built from the database alone (and typing, from memory), as of one `pos`; the next request goes on from
+there. Nothing is remembered between the two but how members were lazy-loaded, which may be lost at any time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+import trio
+
+from minihs.matrix.canonical import JsonObject
+from minihs.requester import Requester
+from minihs.runtime import Runtime
+from minihs.store import account_data, sync_rooms, to_device
+from minihs.store.database import Database
+from minihs.store.reader import Reader
+from minihs.sync.build import Built, build
+from minihs.sync.client_events import Viewer
+from minihs.sync.context import SyncContext, SyncRequest, TypingNews
+from minihs.sync.filters import SyncFilter
+from minihs.sync.group_facts import GroupFacts
+from minihs.sync.lazy_members import Delivery, LazyMembers
+from minihs.sync.notifier import Notifier
+from minihs.sync.tokens import SyncToken, parse_sync_token
+from minihs.sync.typing import Typing
+from minihs.sync.unread import Unread
+
+MAX_TIMEOUT_MS = 120_000
+"""A longer poll is answered empty after this; proxies give up about then."""
+
+LONG_ABSENCE = 20_000
+"""Positions. A client that was away for longer is answered from a thread: much may have to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """The parameters of one request, checked."""
+
+    filter: SyncFilter
+    since: str = ""
+    timeout_ms: int = 0
+    full_state: bool = False
+    use_state_after: bool = False
+
+
+class Syncer:
+    def __init__(
+        self,
+        db: Database,
+        runtime: Runtime,
+        notifier: Notifier,
+        typing: Typing,
+        facts: GroupFacts,
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._notifier = notifier
+        self._typing = typing
+        self._facts = facts
+        self._unread = Unread(facts)
+        self._lazy_members = LazyMembers()
+
+    async def sync(self, requester: Requester, options: SyncOptions) -> JsonObject:
+        """The answer; waits up to the time-out if there is no news. M_INVALID_PARAM: the token is malformed."""
+        since = parse_sync_token(options.since) if options.since else None
+        if since is not None and since.pos > sync_rooms.current_pos(self._db.read):
+            since = None  # from a future that a restored backup does not know: the client starts over
+        if since is not None:
+            await self._acknowledge(requester, since)
+        request = SyncRequest(
+            Viewer(requester.user_id, requester.device_id),
+            options.filter,
+            since,
+            options.full_state,
+            options.use_state_after,
+        )
+        built, delivery = await self._wait_for_news(request, options)
+        if options.filter.lazy_load_members:
+            self._lazy_members.finish(
+                requester.user_id,
+                requester.device_id,
+                "" if since is None else options.since,
+                built.next_batch,
+                delivery,
+            )
+        return built.answer
+
+    async def _wait_for_news(self, request: SyncRequest, options: SyncOptions) -> tuple[Built, Delivery]:
+        wait = request.since is not None and not request.full_state
+        timeout = min(options.timeout_ms, MAX_TIMEOUT_MS) / 1000 if wait else 0
+        deadline = trio.current_time() + timeout
+        first_counts: object = None
+        with self._notifier.subscribe(()) as subscription:
+            while True:
+                if timeout > 0:
+                    subscription.watch(self._keys(request.viewer))
+                    subscription.rearm()
+                self._typing.expire()
+                delivery = self._lazy_members.begin(
+                    request.viewer.user_id,
+                    request.viewer.device_id,
+                    options.since if request.since is not None else "",
+                )
+                built = await self._attempt(request, delivery)
+                counts = (
+                    built.answer["device_one_time_keys_count"],
+                    built.answer["device_unused_fallback_key_types"],
+                )
+                first_counts = first_counts or counts
+                if not built.is_empty or counts != first_counts or trio.current_time() >= deadline:
+                    return built, delivery
+                woken = await subscription.wait(min(deadline, self._typing.next_expiry()))
+                if not woken and trio.current_time() >= deadline:
+                    return built, delivery
+
+    async def _attempt(self, request: SyncRequest, delivery: Delivery) -> Built:
+        """One answer as of now, empty or not."""
+        typing = self._typing_news(request)
+        now_ms = self._runtime.clock.now_ms()
+
+        def attempt(db: Reader) -> Built:
+            user_id = request.viewer.user_id
+            context = SyncContext(
+                db=db,
+                facts=self._facts,
+                request=request,
+                upto=sync_rooms.current_pos(db),
+                now_ms=now_ms,
+                typing=typing,
+                ignored=account_data.ignored_users(db, user_id) - {user_id},
+                members=delivery,
+            )
+            return build(context, self._unread)
+
+        since = request.since
+        if (
+            since is None
+            or request.full_state
+            or sync_rooms.current_pos(self._db.read) - since.pos > LONG_ABSENCE
+        ):
+            return await self._db.scan(attempt)
+        await trio.lowlevel.checkpoint()
+        try:
+            return attempt(self._db.read)
+        except sqlite3.OperationalError as error:
+            # A statement took more than a read on the loop may.
+            if "interrupted" not in str(error):
+                raise
+        return await self._db.scan(attempt)
+
+    def _typing_news(self, request: SyncRequest) -> TypingNews:
+        typing, since = self._typing, request.since
+        rooms = typing.changed_since(-1 if since is None else since.ephemeral)
+        users = {room_id: typing.users(room_id) for room_id in rooms}
+        if since is None:
+            users = {room_id: names for room_id, names in users.items() if names}
+        forgotten = since is not None and since.ephemeral < typing.first_serial
+        return TypingNews(typing.serial, users, forgotten)
+
+    def _keys(self, viewer: Viewer) -> list[str]:
+        """What wakes this poll."""
+        rooms = sync_rooms.joined_room_ids(self._db.read, viewer.user_id)
+        return [
+            f"user:{viewer.user_id}",
+            f"device:{viewer.user_id}|{viewer.device_id}",
+            *(f"room:{room_id}" for room_id in rooms),
+        ]
+
+    async def _acknowledge(self, requester: Requester, since: SyncToken) -> None:
+        """The device has what it was sent before `since`."""
+        upto = since.pos if since.to_device is None else since.to_device
+        user_id, device_id = requester.user_id, requester.device_id
+        if not to_device.is_acknowledged(self._db.read, user_id, device_id, upto):
+            await self._db.write(lambda tx: to_device.acknowledge(tx, user_id, device_id, upto))

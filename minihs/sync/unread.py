@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many events of a room would notify its reader since they last read (client-server-api, "Receiving
+notifications" and "Threading").
+
+Counted when asked for, by the user's push rules, and kept while neither the rules nor the user's receipts change: then
+only what arrived since is looked at. Sending an event counts as having read up to it.
+
+An unthreaded receipt is for all threads, a threaded one for its own; `m.read` and `m.read.private` count alike, the
+further one wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from minihs.matrix.auth_rules import PowerLevels
+from minihs.matrix.canonical import JsonObject
+from minihs.matrix.event import Event
+from minihs.matrix.push_conditions import CompiledRules, PushContext
+from minihs.store import events, ids, push_rules, receipts, state, sync_rooms, timeline
+from minihs.store.reader import Reader
+from minihs.store.receipts import MAIN, UNTHREADED
+from minihs.store.timeline import NEWEST, EventRow
+from minihs.sync.client_events import client_event
+from minihs.sync.filters import ALL
+from minihs.sync.group_facts import GroupFacts
+from minihs.sync.selection import Selector
+
+MAX_COUNTED = 1000
+"""Events of one room that are looked at. A room with more unread shows the count of its newest thousand."""
+
+CHUNK = 200
+"""Events looked at in one go. The first count of a room stops at the first chunk that reaches what the user has read of
+the main timeline: older notifications in threads are not searched for."""
+
+MAX_KEPT = 5000
+"""(user, room) pairs whose counts are kept; beyond that all are dropped and counted again."""
+
+
+@dataclass(slots=True)
+class Counts:
+    notify: int = 0
+    highlight: int = 0
+
+    def to_json(self) -> JsonObject:
+        return {"notification_count": self.notify, "highlight_count": self.highlight}
+
+
+class _Notifying(NamedTuple):
+    """An event that notifies."""
+
+    arrival: int
+    thread: str
+    highlight: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    basis: tuple[int, frozenset[str]]
+    """Push rules and ignored users that this was counted by."""
+    upto: int
+    """Events up to this arrival are counted."""
+    notifying: list[_Notifying]
+
+
+class Unread:
+    """Keeps counts. Used on the loop and in threads: entries are replaced whole, never changed."""
+
+    def __init__(self, facts: GroupFacts) -> None:
+        self._facts = facts
+        self._kept: dict[tuple[str, int], _Kept] = {}
+        self._rules: dict[str, tuple[int, CompiledRules]] = {}
+
+    def counts(
+        self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
+    ) -> dict[str, Counts]:
+        """thread (MAIN or a root's event id) → counts, as of `upto`."""
+        rules_pos = push_rules.last_change(db, user_id)
+        read = _read_upto(db, room_nid, receipts.of_user(db, room_nid, user_id))
+        everywhere = read.get(UNTHREADED, 0)
+        kept = self._kept.get((user_id, room_nid))
+        if kept is None or kept.basis != (rules_pos, ignored):
+            start = max(everywhere, _joined_pos(db, user_id, room_nid))
+            kept = _Kept((rules_pos, ignored), start, [])
+        if kept.upto < upto:
+            newer, own = self._look_at(db, user_id, room_nid, room_id, kept, upto, read)
+            notifying = [item for item in kept.notifying if item.arrival > own.get(item.thread, 0)] + newer
+            notifying = [
+                item for item in notifying if item.arrival > max(everywhere, read.get(item.thread, 0))
+            ]
+            kept = _Kept(kept.basis, upto, notifying[-MAX_COUNTED:])
+            if len(self._kept) > MAX_KEPT:
+                self._kept = {}
+            self._kept[user_id, room_nid] = kept
+        result: dict[str, Counts] = {}
+        for item in kept.notifying:
+            if item.arrival > max(everywhere, read.get(item.thread, 0)):
+                counts = result.setdefault(item.thread, Counts())
+                counts.notify += 1
+                counts.highlight += item.highlight
+        return result
+
+    def _look_at(
+        self,
+        db: Reader,
+        user_id: str,
+        room_nid: int,
+        room_id: str,
+        kept: _Kept,
+        upto: int,
+        read: Mapping[str, int],
+    ) -> tuple[list[_Notifying], dict[str, int]]:
+        """What arrived since `kept` and notifies, oldest first; and thread → arrival of the user's last own event."""
+        rules = self._compiled(db, user_id, kept.basis[0])
+        selector = Selector(db, self._facts, user_id, ALL, kept.basis[1])
+        context = _Context(db, user_id, room_nid)
+        notifying: list[_Notifying] = []
+        own: dict[str, int] = {}
+        for _ in range(MAX_COUNTED // CHUNK):
+            rows = timeline.latest(db, room_nid, kept.upto, upto, CHUNK)
+            shown = selector.pick([row for row in rows if row.redacted_by is None])
+            bodies = timeline.bodies(db, [row.nid for row in shown])
+            for row in shown:
+                if row.nid not in bodies:
+                    continue
+                event_id, pdu = bodies[row.nid]
+                thread, arrival = thread_of(pdu), row.arrival or 0
+                if row.sender == user_id:
+                    own.setdefault(thread, arrival)
+                elif thread not in own and arrival > read.get(thread, 0):
+                    outcome = rules.evaluate(client_event(event_id, pdu, {}, room_id=room_id), context.of(row))
+                    if outcome is not None and outcome.notify:
+                        notifying.append(_Notifying(arrival, thread, outcome.highlight))
+            if len(rows) < CHUNK or MAIN in own or (rows[-1].arrival or 0) <= read.get(MAIN, 0):
+                break
+            upto = (rows[-1].arrival or 0) - 1
+        return notifying[::-1], own
+
+    def _compiled(self, db: Reader, user_id: str, rules_pos: int) -> CompiledRules:
+        known = self._rules.get(user_id)
+        if known is None or known[0] != rules_pos:
+            if len(self._rules) > MAX_KEPT:
+                self._rules = {}
+            known = (rules_pos, CompiledRules(push_rules.ruleset(db, user_id)))
+            self._rules[user_id] = known
+        return known[1]
+
+
+class _Context:
+    """What push conditions need to know of the room, looked up once for a run of events."""
+
+    def __init__(self, db: Reader, user_id: str, room_nid: int) -> None:
+        self._db = db
+        self._room_nid = room_nid
+        self._user_id = user_id
+        self._levels: PowerLevels | None = None
+        self._members = 0
+        self._notifications: dict[str, int] = {}
+        self._name: str | None = None
+
+    def of(self, row: EventRow) -> PushContext:
+        levels = self._levels or self._load()
+        return PushContext(self._members, levels.user(row.sender), self._notifications, self._name)
+
+    def _load(self) -> PowerLevels:
+        db = self._db
+        self._members = sync_rooms.joined_count(db, self._room_nid)
+        keys = [
+            ids.key_nid(db, "m.room.power_levels", ""),
+            ids.key_nid(db, "m.room.create", ""),
+            ids.key_nid(db, "m.room.member", self._user_id),
+        ]
+        group = timeline.state_at_pos(db, self._room_nid, NEWEST)
+        nids = {} if group is None else state.lookup(db, group, [key for key in keys if key is not None])
+        found = events.get_nids(db, nids.values())
+
+        def at(place: int) -> Event | None:
+            stored = found.get(nids.get(keys[place] or 0, 0))
+            return None if stored is None else stored.event
+
+        power_levels, member = at(0), at(2)
+        self._levels = PowerLevels(power_levels, at(1))
+        notifications = power_levels.content.get("notifications") if power_levels is not None else None
+        if isinstance(notifications, dict):
+            self._notifications = {
+                key: value for key, value in notifications.items() if type(value) is int
+            }
+        name = None if member is None else member.content.get("displayname")
+        self._name = name if isinstance(name, str) else None
+        return self._levels
+
+
+def _joined_pos(db: Reader, user_id: str, room_nid: int) -> int:
+    """What happened before the user came is not unread."""
+    joined = 0
+    for span in reversed(sync_rooms.spans(db, user_id, room_nid)):
+        if span.membership != "join":
+            break
+        joined = span.pos
+    return joined
+
+
+def thread_of(pdu: JsonObject) -> str:
+    """The thread an event is in: its root's id if it says so itself, else the main timeline."""
+    relation = _content(pdu).get("m.relates_to")
+    if isinstance(relation, dict) and relation.get("rel_type") == "m.thread":
+        root = relation.get("event_id")
+        if isinstance(root, str):
+            return root
+    return MAIN
+
+
+def in_sync(counts: Mapping[str, Counts], *, by_thread: bool) -> JsonObject:
+    """`unread_notifications` and, if asked for, `unread_thread_notifications`."""
+    total = Counts()
+    for thread, each in counts.items():
+        if thread == MAIN or not by_thread:
+            total.notify += each.notify
+            total.highlight += each.highlight
+    result: JsonObject = {"unread_notifications": total.to_json()}
+    threads = {thread: each.to_json() for thread, each in counts.items() if thread != MAIN}
+    if by_thread and threads:
+        result["unread_thread_notifications"] = threads
+    return result
+
+
+def _read_upto(db: Reader, room_nid: int, own: list[receipts.Receipt]) -> dict[str, int]:
+    """thread (UNTHREADED too) → arrival of the furthest event that the user has read there."""
+    read: dict[str, int] = {}
+    for receipt in own:
+        place = receipts.place(db, room_nid, receipt.event_id)
+        if place is not None:
+            read[receipt.thread] = max(read.get(receipt.thread, 0), place[1])
+    return read
+
+
+def _content(pdu: JsonObject) -> JsonObject:
+    content = pdu.get("content")
+    return content if isinstance(content, dict) else {}
