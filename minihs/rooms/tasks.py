@@ -60,6 +60,9 @@ class RoomTasks:
     def is_busy(self, room_id: str) -> bool:
         return room_id in self._queues
 
+    def any_busy(self) -> bool:
+        return bool(self._queues)
+
     def _enqueue(self, room_id: str, call: Callable[[], Awaitable[Any]]) -> _Job:
         job = _Job(call)
         queue = self._queues.get(room_id)
