@@ -168,6 +168,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.data_path / "minihs.db"
 
     @property
+    def admin_socket_path(self) -> Path:
+        """Where a running server can be told things by whoever owns the data folder."""
+        return self.data_path / "admin.sock"
+
+    @property
     def signing_key_path(self) -> Path:
         return self.data_path / "signing.key"
 

@@ -16,23 +16,16 @@ from werkzeug.datastructures import Headers
 
 from minihs.config import Config
 from minihs.matrix.errors import unauthorized
-from minihs.requester import Requester
 from minihs.runtime import Runtime
 from minihs.signing_key import load_or_create
 from minihs.store.database import Database
+from minihs.users.service import Users
 from minihs.web.app import App
 from minihs.web.connection import Address
 from minihs.web.services import Services
 from minihs.web.serving import Edge
 
 log = structlog.get_logger(__name__)
-
-
-class NoUsers:
-    """Stands in until there are accounts."""
-
-    def requester_for_token(self, token: str) -> Requester | None:
-        return None
 
 
 class NoRequestAuth:
@@ -91,6 +84,7 @@ class Server:
     async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen as configured until `stop`; returns when the open requests have ended."""
         await self.edge.open(self.services.config)
+        await self.edge.open_admin(self.services.config.admin_socket_path)
         for door in self.edge.doors:
             log.info("listening", address=str(door), apis=",".join(sorted(door.policy.apis)))
         task_status.started()
@@ -103,7 +97,8 @@ class Server:
 def build(config: Config, runtime: Runtime, db: Database, nursery: trio.Nursery) -> Services:
     """The parts, in the order in which they need each other."""
     signing_key = load_or_create(config.signing_key_path, runtime.random)
-    users = NoUsers()
+    users = Users(db, runtime, config)
+    nursery.start_soon(users.run)
     request_auth = NoRequestAuth()
     return Services(
         config=config,

@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
+from minihs import __version__
 from minihs.config import ConfigError
 from minihs.store.errors import StoreError
 
@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="minihs", description="A Matrix homeserver that one person can own.", allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"minihs {version('minihs')}")
+    parser.add_argument("--version", action="version", version=f"minihs {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     serve = verbs.add_parser("serve", help="run the server in the foreground")

@@ -30,12 +30,13 @@ from minihs.web.client_address import client_address
 from minihs.web.errors import error_answer, routing_refusal
 from minihs.web.rate_limits import RateLimiter, network_of
 from minihs.web.requester import access_token, authenticate
-from minihs.web.routes import well_known
+from minihs.web.routes import admin, well_known
 from minihs.web.routes.client import versions
 from minihs.web.routing import Answer, Auth, Call, Route
 from minihs.web.services import Services
 
 ROUTE_MODULES: list[ModuleType] = [
+    admin,
     versions,
     well_known,
 ]
@@ -126,7 +127,7 @@ class App(QuartTrio):
             case Auth.CLIENT | Auth.OPTIONAL_CLIENT as auth:
                 token = access_token(call.headers.get("Authorization"), call.query.get("access_token"))
                 if token or auth is Auth.CLIENT:
-                    call.set_requester(authenticate(self.services.users, token))
+                    call.set_requester(authenticate(self.services.users, token, call.remote_address))
                     structlog.contextvars.bind_contextvars(user=call.requester.user_id)
 
     async def authenticate_server(self, call: Call) -> None:

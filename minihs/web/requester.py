@@ -17,7 +17,9 @@ __all__ = ["Requester", "TokenHolder", "access_token", "authenticate"]
 class TokenHolder(Protocol):
     """What knows the access tokens (`users`)."""
 
-    def requester_for_token(self, token: str) -> Requester | None: ...
+    def requester_for_token(self, token: str, remote_address: str | None = None) -> Requester | None:
+        """None: unknown. The address is remembered as where the device was last seen."""
+        ...
 
 
 def access_token(authorization: str | None, query_token: str | None) -> str | None:
@@ -28,10 +30,10 @@ def access_token(authorization: str | None, query_token: str | None) -> str | No
     return token.strip() if scheme.lower() == "bearer" else query_token
 
 
-def authenticate(users: TokenHolder, token: str | None) -> Requester:
+def authenticate(users: TokenHolder, token: str | None, remote_address: str) -> Requester:
     if not token:
         raise MatrixError(401, "M_MISSING_TOKEN", "Missing access token.")
-    requester = users.requester_for_token(token)
+    requester = users.requester_for_token(token, remote_address)
     if requester is None:
         raise MatrixError(401, "M_UNKNOWN_TOKEN", "Unknown access token.", soft_logout=False)
     return requester

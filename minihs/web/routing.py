@@ -21,7 +21,6 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import parse_qsl
 
-from minihs.config import Api
 from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param, missing_param, not_json
 from minihs.requester import Requester
@@ -87,8 +86,8 @@ class Route:
     body_cap: int
     limit: str | None
     """Name of the rate limit (rate_limits.py) that a request here counts against."""
-    api: Api
-    """Which kind of listener serves it."""
+    api: str
+    """Which listeners serve it: "federation", "client", or "admin", which is the socket for `minihs`."""
     handler: Handler
 
 
@@ -140,7 +139,9 @@ def with_aliases(path: str) -> Iterable[str]:
 FEDERATION_PREFIXES = ("/_matrix/federation/", "/_matrix/key/", "/.well-known/matrix/server")
 
 
-def api_of(path: str) -> Api:
+def api_of(path: str) -> str:
+    if path.startswith("/_minihs/admin/"):
+        return "admin"
     return "federation" if path.startswith(FEDERATION_PREFIXES) else "client"
 
 

@@ -15,7 +15,7 @@ from minihs.config import Config
 from minihs.matrix.signatures import SigningKey
 from minihs.runtime import Runtime
 from minihs.store.database import Database
-from minihs.web.requester import TokenHolder
+from minihs.users.service import Users
 
 
 class RequestAuthenticator(Protocol):
@@ -34,5 +34,5 @@ class Services:
     runtime: Runtime
     db: Database
     signing_key: SigningKey
-    users: TokenHolder
+    users: Users
     request_auth: RequestAuthenticator

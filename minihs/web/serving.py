@@ -14,6 +14,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -123,6 +124,16 @@ class Edge:
             for listener in await open_listeners(listen):
                 self.doors.append(Door(listen, listener, tls, Policy.of(listen)))
 
+    async def open_admin(self, path: Path) -> None:
+        """The socket for `minihs user add` and such, for the owner of the data folder only."""
+        listen = Listen(address=f"unix:{path}")
+        try:
+            listener = await open_unix_listener(str(path), mode=0o600)
+        except OSError as error:  # such as a path of more than 107 bytes
+            log.warning("no admin socket; stop the server to use `minihs user add`", reason=str(error))
+            return
+        self.doors.append(Door(listen, listener, None, Policy(apis=frozenset({"admin"}))))
+
     async def serve(self, stop: trio.Event) -> None:
         """Serve until `stop`; then accept no more and let open requests end within DRAIN_SECONDS."""
         async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
@@ -204,13 +215,17 @@ async def open_listeners(listen: Listen) -> list[trio.SocketListener]:
         raise ConfigError(f"can't listen on {listen.address}: {error.strerror or error}.{hint}") from error
 
 
-async def open_unix_listener(path: str) -> trio.SocketListener:
-    """A socket that is left over from a dead server is replaced; a living one's is not."""
+async def open_unix_listener(path: str, mode: int = 0o666) -> trio.SocketListener:
+    """A socket that is left over from a dead server is replaced; a living one's is not.
+
+    A proxy runs as another user, hence the mode; the folder decides who gets as far as the socket.
+    """
     sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if await trio.Path(path).is_socket() and not await somebody_answers(path):
             os.unlink(path)
         await sock.bind(path)
+        os.chmod(path, mode)
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()

@@ -32,7 +32,7 @@ ALICE = Requester(user_id="@alice:example.org", device_id="PHONE", token_id=1)
 
 
 class FakeUsers:
-    def requester_for_token(self, token: str) -> Requester | None:
+    def requester_for_token(self, token: str, remote_address: str | None = None) -> Requester | None:
         return ALICE if token == "alices-token" else None
 
 

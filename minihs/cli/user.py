@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`minihs user add`: make an account, whether or not the server is running.
+
+One process at a time has the database open. So a running server is asked, through the socket in its data
+folder, and does it itself; without one, the database is opened here.
+"""
+
+from __future__ import annotations
+
+import getpass
+import http.client
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from minihs.cli import settings
+from minihs.config import Config, ConfigError
+from minihs.matrix.errors import MatrixError
+from minihs.matrix.ids import localpart_of
+from minihs.runtime import Runtime
+from minihs.store.database import Database
+from minihs.users.service import Users
+
+ANSWER_SECONDS = 30.0
+
+
+def add(path: Path | None, name: str, *, is_admin: bool, password_stdin: bool) -> int:
+    config = settings.require(path)
+    localpart = local_name(name, config)
+    password = read_password(from_stdin=password_stdin)
+    try:
+        user_id = ask_server(config, localpart, password, is_admin=is_admin)
+        if user_id is None:
+            user_id = trio.run(add_directly, config, localpart, password, is_admin)
+    except MatrixError as refusal:
+        print(f"minihs: {refusal.message}", file=sys.stderr)
+        return 1
+    print(f"Made the account {user_id}{', an administrator' if is_admin else ''}.")
+    return 0
+
+
+def local_name(name: str, config: Config) -> str:
+    """The local part; a whole id is fine if it is of this server."""
+    if not name.startswith("@"):
+        return name
+    if not name.endswith(f":{config.server_name}"):
+        raise ConfigError(f"{name} is not of this server, which is {config.server_name}.")
+    return localpart_of(name)
+
+
+def read_password(*, from_stdin: bool) -> str:
+    if from_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Once more: ") != password:
+            raise ConfigError("the two passwords differ; nothing was done.")
+    if not password:
+        raise ConfigError("the password is empty; nothing was done.")
+    return password
+
+
+class AdminConnection(http.client.HTTPConnection):
+    """HTTP over the server's admin socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask_server(config: Config, localpart: str, password: str, *, is_admin: bool) -> str | None:
+    """The new user id; None if no server runs on this data folder."""
+    connection = AdminConnection(config.admin_socket_path)
+    try:
+        connection.connect()
+    except OSError:
+        connection.close()
+        return None
+    try:
+        body = json.dumps({"name": localpart, "password": password, "admin": is_admin})
+        connection.request("POST", "/_minihs/admin/users", body)
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ConfigError(f"the running server did not answer as it should: {error}.") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise MatrixError(response.status, answer["errcode"], answer["error"])
+    return str(answer["user_id"])
+
+
+async def add_directly(config: Config, localpart: str, password: str, is_admin: bool) -> str:
+    runtime = Runtime()
+    config.data_path.mkdir(parents=True, exist_ok=True)
+    async with Database.open(config.database_path, runtime) as db:
+        return await Users(db, runtime, config).create_account(localpart, password, is_admin)

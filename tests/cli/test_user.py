@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`minihs user add`, with the server down and with the server up."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from minihs import config
+from minihs.runtime import Runtime
+from minihs.store import users as user_store
+from minihs.store.database import Database
+
+from .kit import free_port, minihs, serving
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "minihs.toml").write_text(
+        f"""
+        server_name = "example.org"
+        data_dir = "data"
+        [[listen]]
+        address = "127.0.0.1:{free_port()}"
+        """
+    )
+    return tmp_path
+
+
+async def stored(folder: Path, user_id: str) -> user_store.User | None:
+    loaded = config.load(folder / "minihs.toml", {})
+    async with Database.open(loaded.database_path, Runtime()) as db:
+        return user_store.get(db.read, user_id)
+
+
+async def test_an_account_is_made_while_the_server_is_down(folder: Path) -> None:
+    result = minihs("user", "add", "alice", "--password-stdin", cwd=folder, stdin="open sesame\n")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "@alice:example.org" in result.stdout
+    user = await stored(folder, "@alice:example.org")
+    assert user is not None
+    assert not user.admin
+
+
+async def test_an_account_is_made_while_the_server_is_up(folder: Path) -> None:
+    port = int(config.load(folder / "minihs.toml", {}).listen[0].tcp[1])
+    with serving(folder) as server:
+        server.wait_until_ready(port)
+        socket_path = folder / "data" / "admin.sock"
+        assert stat.S_IMODE(socket_path.stat().st_mode) == 0o600
+        result = minihs(
+            "user", "add", "@bob:example.org", "--admin", "--password-stdin", cwd=folder, stdin="pw pw pw\n"
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "administrator" in result.stdout
+        again = minihs("user", "add", "bob", "--password-stdin", cwd=folder, stdin="pw pw pw\n")
+        assert again.returncode == 1
+        assert "taken" in again.stderr.lower() or "in use" in again.stderr.lower()
+        assert server.stop() == 0
+    assert not socket_path.exists()
+    user = await stored(folder, "@bob:example.org")
+    assert user is not None
+    assert user.admin
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "complaint"),
+    [
+        ("alice", "\n", "empty"),
+        ("@alice:elsewhere.org", "pw\n", "not of this server"),
+        ("al ice", "pw pw pw pw\n", "a-z"),
+    ],
+)
+def test_what_can_not_be_is_refused_in_one_line(
+    folder: Path, name: str, password: str, complaint: str
+) -> None:
+    result = minihs("user", "add", name, "--password-stdin", cwd=folder, stdin=password)
+    assert result.returncode != 0
+    assert complaint in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_any_server_it_says_what_to_do(tmp_path: Path) -> None:
+    result = minihs("user", "add", "alice", "--password-stdin", cwd=tmp_path, stdin="pw\n")
+    assert result.returncode == 2
+    assert "minihs init" in result.stderr
