@@ -17,15 +17,18 @@ from minihs.matrix.ids import domain_of, is_user_id
 from minihs.matrix.signatures import sign_event
 from minihs.rooms.acl import Acls
 from minihs.rooms.admission import Source, admit_one
-from minihs.rooms.compose import build
+from minihs.rooms.compose import build, compose
 from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.head import Head
 from minihs.rooms.membership import Memberships
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled, missing_prevs
 from minihs.rooms.stripped import of_room, strip
-from minihs.store import events, rooms
+from minihs.store import events, memberships, rooms
 from minihs.store.events import Outcome
+
+TIE_TYPE = "org.matrix.dummy_event"
+"""The type that Synapse uses for events without any meaning of their own; clients ignore it."""
 
 
 class Resident:
@@ -104,6 +107,7 @@ class Resident:
     async def _send_join(self, origin: str, event: Event) -> JsonObject:
         event = self._countersign(event)
         before_group = await self._take(origin, event)
+        await self._tie(event.room_id)
         db = self._parts.db.read
         state_nids = self._parts.graph.group_events(before_group)
         chain = events.auth_chain(db, state_nids) - set(state_nids)
@@ -191,6 +195,25 @@ class Resident:
             reason = stored.reason if stored is not None else None
             raise forbidden(f"The room's rules do not allow that: {reason}")
         return stored.before_group
+
+    async def _tie(self, room_id: str) -> None:
+        """If the room's history forked since make_join, send an event that ties the ends together.
+
+        What came meanwhile was sent to the servers then in the room; the newcomer hears of it only through an event
+        that has it among its ancestors.
+        """
+        head = self._parts.head(room_id)
+        if len(head.tips) < 2:
+            return
+        for user_id in memberships.local_joined(self._parts.db.read, head.room_nid):
+            batch = self._parts.batch(head)
+            try:
+                compose(self._parts, batch, sender=user_id, type=TIE_TYPE, content={})
+            except MatrixError:
+                head = self._parts.head(room_id)  # this user may not send such events; another may
+                continue
+            await batch.commit()
+            return
 
     def _head(self, room_id: str) -> Head:
         room = rooms.get(self._parts.db.read, room_id)
