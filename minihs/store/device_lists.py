@@ -8,6 +8,7 @@ Management").
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from minihs.matrix.ids import domain_of
@@ -16,29 +17,20 @@ from minihs.store.database import Reader, Tx
 from minihs.store.outbound_edus import queue_edu
 
 
-def changed(db: Reader, since: int) -> list[str]:
-    """All users, local and remote, whose keys changed after `since`.
-
-    Only the last change of each is kept. So a user who changed both before and after the end of a reader's
-    span is told with the next span; nobody is ever missed.
-    """
-    return [
-        row[0]
-        for row in db.execute(
-            "SELECT user_id FROM device_list_changes WHERE pos > ? ORDER BY pos", (since,)
-        ).fetchall()
-    ]
-
-
 def changed_among_contacts(db: Reader, user_id: str, since: int, upto: int) -> list[str]:
-    """Of whom `user_id` is to be told: itself and who shares a room with it, if changed in since < pos ≤ upto."""
+    """Of whom `user_id` is to be told, if they changed in since < pos ≤ upto: itself, who shares a room with
+    it, and whose keys it signed.
+
+    Only the last change of each is kept. So who changed both before and after `upto` is told with the next
+    span; nobody is ever missed.
+    """
     rows = db.execute(
-        "SELECT c.user_id FROM device_list_changes c WHERE c.pos > ? AND c.pos <= ? AND (c.user_id = ? OR "
-        "EXISTS ("
-        "  SELECT 1 FROM memberships mine JOIN memberships theirs USING (room_nid)"
-        "  WHERE mine.user_id = ? AND mine.membership = 'join'"
-        "  AND theirs.user_id = c.user_id AND theirs.membership = 'join')) ORDER BY c.pos",
-        (since, upto, user_id, user_id),
+        "SELECT c.user_id FROM device_list_changes c WHERE c.pos > ? AND c.pos <= ? AND (c.user_id = ? "
+        "OR EXISTS (SELECT 1 FROM memberships mine JOIN memberships theirs USING (room_nid) "
+        "WHERE mine.user_id = ? AND mine.membership = 'join' "
+        "AND theirs.user_id = c.user_id AND theirs.membership = 'join')) "
+        "UNION SELECT user_id FROM signed_users WHERE signer = ? AND pos > ? AND pos <= ?",
+        (since, upto, user_id, user_id, user_id, since, upto),
     ).fetchall()
     return [row[0] for row in rows]
 
@@ -59,6 +51,17 @@ def record_change(tx: Tx, user_id: str) -> int:
     )
     tx.wake(f"user:{user_id}", *(f"user:{other}" for other in local_contacts(tx, user_id)))
     return pos
+
+
+def record_signed(tx: Tx, signer: str, user_ids: Iterable[str]) -> None:
+    """`signer` signed keys of others. Only the signer's devices are to know; they see those users as changed."""
+    for user_id in user_ids:
+        tx.execute(
+            "INSERT INTO signed_users VALUES (?, ?, ?) "
+            "ON CONFLICT (signer, user_id) DO UPDATE SET pos = excluded.pos",
+            (signer, user_id, tx.next_pos()),
+        )
+    tx.wake(f"user:{signer}")
 
 
 def record_device_change(tx: Tx, user_id: str, device_id: str, *, deleted: bool = False) -> None:

@@ -25,7 +25,7 @@ class UploadedKey(NamedTuple):
 
 
 def add(tx: Tx, user_id: str, device_id: str, keys: Sequence[UploadedKey], *, now: int) -> UploadedKey | None:
-    """Add one-time keys. Returns the first whose id belongs to another key already; the caller then rolls back."""
+    """Add keys. Returns the first whose id belongs to another key already; the caller then rolls back."""
     tx.execute("DELETE FROM claimed_keys WHERE claimed_ts < ?", (now - REMEMBER_CLAIMED_MS,))
     for key in keys:
         row = tx.execute(

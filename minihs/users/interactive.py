@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """User-Interactive Authentication: a request is repeated with proof after proof until a flow is complete.
 
-(client-server-api, "User-Interactive Authentication API".) Sessions live in memory, an hour at most. They hold
+(client-server-api, "User-Interactive Authentication API".) Sessions live in memory, for an hour. They hold
 which stages were passed, for which user and which action, and nothing of the request: never a password.
 """
 

@@ -11,7 +11,7 @@ type JsonObject = dict[str, Any]
 class Rooms(Protocol):
     """`minihs.rooms` implements this. Each raises MatrixError."""
 
-    async def update_profile(self, user_id: str, *, displayname: str | None, avatar_url: str | None) -> None:
+    async def update_profile(self, user_id: str) -> None:
         """Send the user's new name and picture to the rooms that it is joined to."""
         ...
 
@@ -27,7 +27,7 @@ class Federation(Protocol):
 class NoRooms:
     """For tests and tools that have no rooms."""
 
-    async def update_profile(self, user_id: str, *, displayname: str | None, avatar_url: str | None) -> None:
+    async def update_profile(self, user_id: str) -> None:
         return None
 
     async def leave(self, user_id: str, room_id: str, reason: str | None = None) -> object:

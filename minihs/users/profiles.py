@@ -6,8 +6,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import structlog
-
 from minihs.matrix.canonical import dumps
 from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param, missing_param, not_found
 from minihs.matrix.federation_errors import FederationError, RemoteRefused
@@ -35,8 +33,6 @@ MAX_FIELD_NAME = 255
 
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_.-]*", re.ASCII)
 """Common namespaced identifier grammar (appendices)."""
-
-log = structlog.get_logger(__name__)
 
 
 class Profiles:
@@ -133,14 +129,8 @@ class Profiles:
                 raise MatrixError(400, "M_PROFILE_TOO_LARGE", "A profile has at most 64 KiB.")
 
         await self._db.write(write)
-        displayname, avatar_url = after = profiles.display(self._db.read, user_id)
-        if after == before:
-            return
-        try:
-            await self._rooms.update_profile(user_id, displayname=displayname, avatar_url=avatar_url)
-        except MatrixError as error:
-            # The profile is set; a room that takes no new member event keeps the old one.
-            log.info("a room keeps the old profile", user=user_id, why=str(error))
+        if profiles.display(self._db.read, user_id) != before:
+            await self._rooms.update_profile(user_id)
 
 
 def check_field_name(field: str) -> None:

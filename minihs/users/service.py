@@ -9,7 +9,6 @@ from minihs.config import Config
 from minihs.matrix.errors import forbidden, not_found
 from minihs.requester import Requester
 from minihs.runtime import Runtime
-from minihs.store import profiles as profile_store
 from minihs.store import tokens
 from minihs.store import users as user_store
 from minihs.store.database import Database
@@ -74,14 +73,6 @@ class Users:
         answer = await self.accounts.create(localpart, password, admin=admin)
         user_id: str = answer["user_id"]
         return user_id
-
-    def exists(self, user_id: str) -> bool:
-        """An account of this server that was not deactivated."""
-        return user_store.is_active(self._db.read, user_id)
-
-    def display_profile(self, user_id: str) -> tuple[str | None, str | None]:
-        """(displayname, avatar_url) of a local user, for member events."""
-        return profile_store.display(self._db.read, user_id)
 
     async def new_openid_token(self, requester: Requester, user_id: str) -> JsonObject:
         """POST /user/{userId}/openid/request_token."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Access tokens: giving them out, knowing them again, renewing and ending them.
 
-(client-server-api, "Using access tokens", "Refreshing access tokens", "Soft logout".) A client that does not ask
-for refresh tokens gets an access token that does not expire.
+(client-server-api, "Using access tokens", "Refreshing access tokens", "Soft logout".) A client that does not
+ask for refresh tokens gets an access token that does not expire.
 """
 
 from __future__ import annotations

@@ -62,6 +62,14 @@ CREATE TABLE key_signatures (
 ) WITHOUT ROWID;
 CREATE INDEX key_signatures_by_signer ON key_signatures (signer);
 
+-- When one of our users last signed keys of somebody: the signer's own devices are told.
+CREATE TABLE signed_users (
+  signer  TEXT NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+  user_id TEXT NOT NULL,
+  pos     INTEGER NOT NULL,
+  PRIMARY KEY (signer, user_id)
+) WITHOUT ROWID;
+
 -- The `pos` at which a user's devices or cross-signing keys last changed; remote users too. For `device_lists.changed`.
 CREATE TABLE device_list_changes (
   user_id TEXT PRIMARY KEY,
