@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checks that need nothing but the event and keys: format, room, signatures, content hash.
 
-Every path by which an event of another server reaches us goes through `admit`; what comes next depends on the path
-(`Source`). Spec: server-server-api, "Checks performed on receipt of a PDU", 1–3.
+Every path by which an event of another server reaches us goes through `admit`; what comes next depends on
+the path (`Source`). Spec: server-server-api, "Checks performed on receipt of a PDU", 1–3.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Source(Enum):
 
 
 CHECKS: dict[Source, tuple[str, ...]] = {
-    # auth_events: it is allowed by its own auth events; before: by the state before it; current: by the current
-    # state, else it is soft-failed.
+    # auth_events: it is allowed by its own auth events; before: by the state before it; current: by the
+    # current state, else it is soft-failed.
     Source.TRANSACTION: ("auth_events", "before", "current"),
     Source.MISSING_EVENTS: ("auth_events", "before", "current"),
     Source.MEMBERSHIP: ("auth_events", "before", "current"),

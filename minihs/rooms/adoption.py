@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Taking over the state of a room from a resident server's answer, in bounded memory.
 
-Three passes over the spooled answer: `read` decodes, verifies and indexes; `authorise` applies the auth rules, parents
-first; `promote` writes everything in one commit. Between the passes an event is its place in the file and its id.
+Three passes over the spooled answer: `read` decodes, verifies and indexes; `authorise` applies the auth
+rules, parents first; `promote` writes everything in one commit. Between the passes an event is its place in
+the file and its id.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Adoption:
     def size(self) -> int:
         return len(self._items)
 
-    # -- pass 1 ---------------------------------------------------------------------------------------------------
+    # -- pass 1 ------------------------------------------------------------------------------------
 
     async def read(self, host: str, raws: Sequence[bytes | memoryview], *, is_state: bool) -> None:
         """Verify and index. Events that fail format, signature or room are left out, as the spec has it."""
@@ -86,10 +87,12 @@ class Adoption:
             if start and start % (20 * _BATCH) == 0:
                 log.info("reading the state of a room", room=self._room_id, done=start, of=len(raws))
 
-    # -- pass 2 ---------------------------------------------------------------------------------------------------
+    # -- pass 2 ------------------------------------------------------------------------------------
 
     async def authorise(self) -> None:
-        """Apply the auth rules to every event, parents first. Those against them, or without parents, are rejected."""
+        """Apply the auth rules to every event, parents first. Those against them, or without parents, are
+        rejected.
+        """
         create = self._find_create()
         ordered = set()
         for count, event_id in enumerate(self._parents_first()):
@@ -154,7 +157,7 @@ class Adoption:
                 if waiting[child] == 0:
                     ready.append(child)
 
-    # -- pass 3 ---------------------------------------------------------------------------------------------------
+    # -- pass 3 ------------------------------------------------------------------------------------
 
     def state_ids(self) -> dict[Key, str]:
         return {

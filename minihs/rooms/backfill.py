@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asking other servers for history before what we have, when a client scrolls there.
 
-Backfilled events pass checks 1–5 (never soft-failed, never anybody's news), get their state by going back from
-what we know, and are placed before the event that names them. Spec: server-server-api, "Backfilling".
+Backfilled events pass checks 1–5 (never soft-failed, never anybody's news), get their state by going back
+from what we know, and are placed before the event that names them. Spec: server-server-api, "Backfilling".
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Backfill:
             return False
         topos = self._places(batch, found)
         stored = 0
-        # Parents first, so that the state at the oldest, fetched from the other server, carries on to the newest.
+        # Parents first, so that the state at the oldest, fetched from the other server, carries on to the
+        # newest.
         for event in by_prev_events(found):
             try:
                 await self._place(batch, event, topos[event.event_id], host)

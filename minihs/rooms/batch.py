@@ -122,7 +122,7 @@ class Batch:
         self.placed.clear()
         return nids
 
-    # -- in the writer ---------------------------------------------------------------------------------------------
+    # -- in the writer -----------------------------------------------------------------------------
 
     def _write(self, tx: Tx) -> tuple[dict[str, int], list[tuple[StateRef, int]]]:
         groups: dict[int, tuple[StateRef, int]] = {}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events of our own users: built on the newest of the room, checked as any other event is, signed, stored, sent on."""
+"""Events of our own users: built on the newest of the room, checked as any other event is, signed, stored,
+sent on.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Filling gaps: an event came whose prev or auth events we don't have.
 
-First the events between are asked for, a bounded walk back from the new event to what we know (get_missing_events).
-Where that does not connect, the state at the missing parents is fetched (state_ids, then what of it we lack), and the
-gap stays in the timeline for a client to page into. Spec: server-server-api, "Retrieving event authorization
-information", "Backfilling and retrieving missing events".
+First the events between are asked for, a bounded walk back from the new event to what we know
+(get_missing_events). Where that does not connect, the state at the missing parents is fetched (state_ids,
+then what of it we lack), and the gap stays in the timeline for a client to page into. Spec:
+server-server-api, "Retrieving event authorization information", "Backfilling and retrieving missing
+events".
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class Gaps:
         )
         return [result for result in results if isinstance(result, Event)]
 
-    # -- the state at a gap ---------------------------------------------------------------------------------------
+    # -- the state at a gap ------------------------------------------------------------------------
 
     async def _state_after(self, batch: Batch, prev_id: str, origin: str, received_ts: int) -> StateRef:
         """The state after an event that we lack. Raises Defer."""
@@ -175,7 +176,9 @@ class Gaps:
         return self._relative_to_current(batch, state_map)
 
     def _as_state(self, batch: Batch, state_ids: Sequence[str]) -> dict[Key, str]:
-        """Of the ids that a server names as state, those that are state events of this room and not rejected."""
+        """Of the ids that a server names as state, those that are state events of this room and not
+        rejected.
+        """
         state: dict[Key, str] = {}
         lacking = 0
         for event_id in state_ids:
@@ -201,7 +204,7 @@ class Gaps:
         changes.update({key: None for key in current if key not in state})
         return batch.head.current.with_changes(changes)
 
-    # -- auth events ----------------------------------------------------------------------------------------------
+    # -- auth events -------------------------------------------------------------------------------
 
     async def fetch_auth_events(
         self, batch: Batch, event: Event, missing: Collection[str], origin: str, received_ts: int
@@ -226,7 +229,9 @@ class Gaps:
         return found
 
     async def _keep_outliers(self, batch: Batch, pdus: Sequence[object], received_ts: int) -> None:
-        """Check PDUs by their auth events and store them without a place; those that lack auth events are left."""
+        """Check PDUs by their auth events and store them without a place; those that lack auth events are
+        left.
+        """
         events = [event for event in await self._admit(batch, pdus) if not batch.graph.has(event.event_id)]
         create = batch.head.create_event(batch.graph)
         for event in by_auth_events(events):

@@ -33,7 +33,7 @@ class Graph:
         self._pending: dict[str, tuple[Event, Outcome]] = {}
         """Events of batches that are being put together: seen by lookups, not on disk yet."""
 
-    # -- events ---------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------
 
     def stored(self, event_id: str) -> StoredEvent | None:
         found = self._cache.get(event_id)
@@ -99,7 +99,7 @@ class Graph:
         size = _EVENT_BYTES + 2 * len(str(item.event.content))
         self._cache.put(item.event.event_id, item, size)
 
-    # -- states ---------------------------------------------------------------------------------------------------
+    # -- states ------------------------------------------------------------------------------------
 
     def lookup(self, ref: StateRef, key: Key) -> str | None:
         """The event id at one place of a state."""
@@ -237,7 +237,9 @@ class _Shared:
 
 
 class _SharedChain:
-    """Is an event in the auth chain of the state that all forks share? Walked, by number, only if anybody asks."""
+    """Is an event in the auth chain of the state that all forks share? Walked, by number, only if anybody
+    asks.
+    """
 
     def __init__(self, db: Reader, graph: Graph, ref: StateRef, differing: set[Key]) -> None:
         self._db = db
@@ -272,7 +274,9 @@ class _SharedChain:
         self._chain = events.auth_chain(self._db, heads | cited) | cited
 
     def _cited_by_changes(self, changes: Mapping[Key, str | None]) -> set[int]:
-        """The auth events of what is not on disk yet; those among them that are not either go to `_pending`."""
+        """The auth events of what is not on disk yet; those among them that are not either go to
+        `_pending`.
+        """
         cited: set[int] = set()
         waiting = [
             changed for key, changed in changes.items() if changed is not None and key not in self._differing

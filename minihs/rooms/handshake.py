@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """make_join, make_leave and make_knock as the one who asks: from the template of a resident to an event of our own.
 
-A template is never signed. Only its prev_events, auth_events, depth and, for a restricted join, the user who vouches
-for us are taken, each checked; all else is ours, so that nobody can have us sign something else.
+A template is never signed. Only its prev_events, auth_events, depth and, for a restricted join, the user
+who vouches for us are taken, each checked; all else is ours, so that nobody can have us sign something
+else.
 """
 
 from __future__ import annotations

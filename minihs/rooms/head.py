@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The newest part of a room: its forward extremities and current state, kept by the room's task while it works."""
+"""The newest part of a room: its forward extremities and current state, kept by the room's task while it
+works.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Invites: to users of other servers, and from them to ours (spec: server-server-api, "Inviting to a room")."""
+"""Invites: to users of other servers, and from them to ours (spec: server-server-api, "Inviting to a
+room").
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ class Invites:
         self._members = members
         self._users = users
 
-    # -- ours to others -------------------------------------------------------------------------------------------
+    # -- ours to others ----------------------------------------------------------------------------
 
     async def invite(self, sender: str, room_id: str, target: str, content: JsonObject) -> str:
         """Returns the event id. Raises MatrixError; a refusal of the invited server is passed on."""
@@ -105,7 +107,7 @@ class Invites:
             signed.json, head.version, head.room_id, keys=self._parts.keys, runtime=self._parts.runtime
         )
 
-    # -- others' to ours ------------------------------------------------------------------------------------------
+    # -- others' to ours ---------------------------------------------------------------------------
 
     async def receive(
         self, origin: str, room_id: str, event_id: str, version_name: object, pdu: object, shown: object
@@ -172,7 +174,8 @@ class Invites:
         if held is not None and held.membership == "ban" and room is not None and room.resident:
             raise forbidden("The user is banned from the room.")
         if room is not None and room.resident:
-            # Others of us are in the room: the event comes to the room by /send as well; nothing to keep out of band.
+            # Others of us are in the room: the event comes to the room by /send as well; nothing to keep
+            # out of band.
             await self._take_into_room(event)
             return
         if held is not None and held.membership == "join":

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joining a room through another server: make_join, our own event, send_join, and checking all that comes back.
 
-The answer can hold the state of a room with 100,000 members. It stays on disk; events are decoded in batches, verified,
-and remembered by their place in the file, so memory is bounded by the batch and an index, never by the room. Nothing
-of it is stored until all of it is checked: then one commit, or none.
+The answer can hold the state of a room with 100,000 members. It stays on disk; events are decoded in
+batches, verified, and remembered by their place in the file, so memory is bounded by the batch and an
+index, never by the room. Nothing of it is stored until all of it is checked: then one commit, or none.
 Spec: server-server-api, "Joining Rooms".
 """
 

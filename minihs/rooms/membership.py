@@ -41,7 +41,7 @@ class Memberships:
         self._out_of_band = out_of_band
         self._profile_of = profile_of
 
-    # -- join -----------------------------------------------------------------------------------------------------
+    # -- join --------------------------------------------------------------------------------------
 
     async def join(self, user_id: str, room_id: str, hosts: Sequence[str], content: JsonObject) -> None:
         await self._parts.tasks.run(room_id, lambda: self._join(user_id, room_id, hosts, content))
@@ -131,7 +131,7 @@ class Memberships:
         stored = events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
         return None if stored is None else stored.event.sender
 
-    # -- leave ----------------------------------------------------------------------------------------------------
+    # -- leave -------------------------------------------------------------------------------------
 
     async def leave(self, user_id: str, room_id: str, reason: str | None = None) -> None:
         await self._parts.tasks.run(room_id, lambda: self._leave(user_id, room_id, reason))
@@ -167,7 +167,9 @@ class Memberships:
     async def _leave_remotely(
         self, user_id: str, room_id: str, held: Membership, content: JsonObject
     ) -> None:
-        """Decline an invite, or take back a knock, through a resident. It succeeds here even if none answers."""
+        """Decline an invite, or take back a knock, through a resident. It succeeds here even if none
+        answers.
+        """
         stored = events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
         inviter = [] if stored is None or held.membership != "invite" else [stored.event.origin]
         known = rooms.hosts(self._parts.db.read, held.room_nid)
@@ -210,13 +212,15 @@ class Memberships:
         )
 
     def _rescinded_hosts(self, head: Head, target: str) -> list[str]:
-        """The target's server, when what ends is an invite or knock: it is not in the room and must be told."""
+        """The target's server, when what ends is an invite or knock: it is not in the room and must be
+        told.
+        """
         member = head.state(self._parts.graph).get(("m.room.member", target))
         if member is None or member.membership not in ("invite", "knock"):
             return []
         return [target.partition(":")[2]]
 
-    # -- knock ----------------------------------------------------------------------------------------------------
+    # -- knock -------------------------------------------------------------------------------------
 
     async def knock(self, user_id: str, room_id: str, hosts: Sequence[str], reason: str | None) -> None:
         await self._parts.tasks.run(room_id, lambda: self._knock(user_id, room_id, hosts, reason))
@@ -253,7 +257,7 @@ class Memberships:
                 return
         raise failure(errors, "Knocking")
 
-    # -- others' memberships --------------------------------------------------------------------------------------
+    # -- others' memberships -----------------------------------------------------------------------
 
     async def set_for(
         self, sender: str, room_id: str, target: str, membership: str, content: JsonObject

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parents before children. Ties keep the order given, so equal input gives equal output.
 
-Events may name anything as a parent; in room versions 1 and 2, where ids are no hashes, even each other in a circle.
-What is in a circle is left out.
+Events may name anything as a parent; in room versions 1 and 2, where ids are no hashes, even each other in
+a circle. What is in a circle is left out.
 """
 
 from __future__ import annotations

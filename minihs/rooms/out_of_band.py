@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memberships of our users in rooms that we are not in: invites and knocks that we hold, and what ends them."""
+"""Memberships of our users in rooms that we are not in: invites and knocks that we hold, and what ends
+them.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,9 @@ class OutOfBand:
     async def take(self, staged: list[Staged]) -> None:
         """PDUs of a room that we are not in: a leave or ban that ends an invite or knock we hold counts, the rest is dropped.
 
-        Who sent it can only be checked against what we hold: the user's own server, the inviter's, or (for a ban or
-        kick) any server that signed as the sender; the spec allows believing it, since all it can do is end an invite.
+        Who sent it can only be checked against what we hold: the user's own server, the inviter's, or (for
+        a ban or kick) any server that signed as the sender; the spec allows believing it, since all it can
+        do is end an invite.
         """
         for item in staged:
             await self._take_one(item)

@@ -104,7 +104,9 @@ def state_after(batch: Batch, event_id: str) -> tuple[int | None, StateRef]:
 
 
 def link_redaction(batch: Batch, entry: Entry) -> None:
-    """If the event is a redaction that is allowed, note what it redacts (spec: "Handling redactions" by version)."""
+    """If the event is a redaction that is allowed, note what it redacts (spec: "Handling redactions" by
+    version).
+    """
     event = entry.event
     if event.type != "m.room.redaction" or event.redacts is None:
         return

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What rooms need from other servers, as they see it. `minihs.federation` implements these.
 
-Answers are what the other server said, nothing of it checked beyond being a JSON object: `rooms.admission` checks.
+Answers are what the other server said, nothing of it checked beyond being a JSON object: `rooms.admission`
+checks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A room takes in what waits for it in the inbox.
 
-Each room's own task works through its staged PDUs in the order they came, many to a commit. A PDU whose parents can't
-be had is deferred, not refused; one that makes this code fail is set aside after some tries, and the others go on.
+Each room's own task works through its staged PDUs in the order they came, many to a commit. A PDU whose
+parents can't be had is deferred, not refused; one that makes this code fail is set aside after some tries,
+and the others go on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Being the resident server: make and send for joins, leaves and knocks of other servers' users.
 
-What is handed in must be what the path says, from the server that asks, allowed by the room; then it is part of the
-room and we send it on to the other servers (spec: server-server-api, "Joining", "Leaving" and "Knocking rooms").
+What is handed in must be what the path says, from the server that asks, allowed by the room; then it is
+part of the room and we send it on to the other servers (spec: server-server-api, "Joining", "Leaving" and
+"Knocking rooms").
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Resident:
         self._gaps = gaps
         self._members = members
 
-    # -- make -----------------------------------------------------------------------------------------------------
+    # -- make --------------------------------------------------------------------------------------
 
     async def make(
         self, origin: str, room_id: str, user_id: str, membership: str, versions: Sequence[str] | None
@@ -98,7 +99,7 @@ class Resident:
             auth_events=auth_ids,
         )
 
-    # -- send -----------------------------------------------------------------------------------------------------
+    # -- send --------------------------------------------------------------------------------------
 
     async def send_join(self, origin: str, room_id: str, event_id: str, pdu: object) -> JsonObject:
         event = await self._handed_in(origin, room_id, event_id, pdu, "join")
@@ -199,8 +200,8 @@ class Resident:
     async def _tie(self, room_id: str) -> None:
         """If the room's history forked since make_join, send an event that ties the ends together.
 
-        What came meanwhile was sent to the servers then in the room; the newcomer hears of it only through an event
-        that has it among its ancestors.
+        What came meanwhile was sent to the servers then in the room; the newcomer hears of it only through
+        an event that has it among its ancestors.
         """
         head = self._parts.head(room_id)
         if len(head.tips) < 2:

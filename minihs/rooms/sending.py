@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a joined user does in a room: create it, send, set state, redact. Each is one job of the room's task."""
+"""What a joined user does in a room: create it, send, set state, redact. Each is one job of the room's
+task.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """All that can be done with rooms, under one name: what routes call.
 
-Every verb is durable before it returns and goes on to its end if its caller is cancelled. Errors are MatrixErrors.
+Every verb is durable before it returns and goes on to its end if its caller is cancelled. Errors are
+MatrixErrors.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Rooms:
 
             await self.parts.db.write(forget)
 
-    # -- for clients ----------------------------------------------------------------------------------------------
+    # -- for clients -------------------------------------------------------------------------------
 
     async def create(self, creator: str, request: JsonObject) -> str:
         """POST /createRoom. Returns the room id. An invite that fails does not undo the room; it is logged."""
@@ -255,9 +256,12 @@ class Rooms:
     async def forget(self, user_id: str, room_id: str) -> None:
         await self.members.forget(user_id, room_id)
 
-    async def update_profile(self, user_id: str) -> None:
+    async def update_profile(
+        self, user_id: str, *, displayname: str | None, avatar_url: str | None
+    ) -> None:
         """Send the user's new profile to the rooms they are in. A room that refuses is logged, no more."""
-        profile = self._users.member_profile(user_id)
+        fields = {"displayname": displayname, "avatar_url": avatar_url}
+        profile = {name: value for name, value in fields.items() if value is not None}
         for held in memberships.of_user(self.parts.db.read, user_id):
             if held.membership != "join":
                 continue

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What we tell other servers about the past of rooms: events, state, auth chains, history.
 
-Who may ask: servers that are in the room (and, where history is public, were); the room's server ACL decides first.
-/backfill and /get_missing_events redact what the asker may not see; state and auth events are given whole.
-Spec: server-server-api, "Retrieving events", "Backfilling and retrieving missing events".
+Who may ask: servers that are in the room (and, where history is public, were); the room's server ACL
+decides first. /backfill and /get_missing_events redact what the asker may not see; state and auth events
+are given whole. Spec: server-server-api, "Retrieving events", "Backfilling and retrieving missing events".
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state at a point of the DAG, as rooms work with it before and after it is on disk.
 
-A `StateRef` is either a state group of the database or a parent and what changed since: events of a batch that is not
-written yet have their states too. Once the batch is on disk its refs are folded into groups (`settle`).
+A `StateRef` is either a state group of the database or a parent and what changed since: events of a batch
+that is not written yet have their states too. Once the batch is on disk its refs are folded into groups
+(`settle`).
 """
 
 from __future__ import annotations

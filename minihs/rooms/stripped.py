@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stripped state: what somebody who is invited or knocks is told of a room (spec: client-server-api, "Stripped state")."""
+"""Stripped state: what somebody who is invited or knocks is told of a room (spec: client-server-api,
+"Stripped state").
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,18 @@ def strip(event: Event) -> JsonObject:
 
 
 def of_room(graph: Graph, head: Head, also: list[Event]) -> list[Event]:
-    """The events that an invite to, or the answer to a knock on, this room shows. The create event is always there."""
+    """The events that an invite to, or the answer to a knock on, this room shows. The create event is
+    always there.
+    """
     state = head.state(graph)
     shown = [event for type in SHOWN_TYPES if (event := state.get((type, ""))) is not None]
     return shown + also
 
 
 def stripped_state(value: object) -> list[JsonObject]:
-    """What another server sent as stripped state, or as full events, cut down to well-formed stripped events."""
+    """What another server sent as stripped state, or as full events, cut down to well-formed stripped
+    events.
+    """
     kept: list[JsonObject] = []
     size = 0
     for item in value if isinstance(value, list) else []:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One task per room with work; it alone changes that room.
 
-Whoever wants a room changed hands in a job and waits for its result. The job runs in the room's own task, a child of
-the server's nursery: a caller that is cancelled (its client hung up) leaves, the job goes on to its end.
+Whoever wants a room changed hands in a job and waits for its result. The job runs in the room's own task, a
+child of the server's nursery: a caller that is cancelled (its client hung up) leaves, the job goes on to
+its end.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class RoomTasks:
         self._queues: dict[str, deque[_Job]] = {}
 
     async def run[T](self, room_id: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Have `call()` run alone in its room, after what was handed in earlier; return or raise what it does."""
+        """Have `call()` run alone in its room, after what was handed in earlier; return or raise what it
+        does.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         job = self._enqueue(room_id, call)
         try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Taking a transaction of another server: check what can be checked at once, stage it, answer.
 
-The answer never waits for a room: PDUs that pass the first checks, and EDUs that must not be lost, are put into the
-inbox in one commit, and then it is 200 (spec: server-server-api, "Transactions"). A repeated transaction gets the
-answer that it got before.
+The answer never waits for a room: PDUs that pass the first checks, and EDUs that must not be lost, are put
+into the inbox in one commit, and then it is 200 (spec: server-server-api, "Transactions"). A repeated
+transaction gets the answer that it got before.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Transactions:
         held = memberships.get(self._parts.db.read, room_nid, event.state_key)
         return held is not None and held.membership in ("invite", "knock")
 
-    # -- EDUs -----------------------------------------------------------------------------------------------------
+    # -- EDUs --------------------------------------------------------------------------------------
 
     async def run_edus(self) -> None:
         """Hand staged EDUs to their handlers, one by one; what a handler fails on is logged and dropped."""

@@ -48,8 +48,8 @@ class StoredEvent:
 
 
 _SELECT = (
-    "SELECT e.event_nid, e.room_nid, i.event_id, r.room_id, r.version, j.json, e.outcome, e.outlier, e.before_group, "
-    "e.after_group, e.topo, e.arrival, e.redacted_by, e.received_ts, e.reason FROM events e "
+    "SELECT e.event_nid, e.room_nid, i.event_id, r.room_id, r.version, j.json, e.outcome, e.outlier, "
+    "e.before_group, e.after_group, e.topo, e.arrival, e.redacted_by, e.received_ts, e.reason FROM events e "
     "JOIN event_ids i USING (event_nid) JOIN rooms r USING (room_nid) JOIN event_json j USING (event_nid) "
 )
 
@@ -171,11 +171,11 @@ def insert(
     nid = ids.intern_event(tx, event.event_id)
     key = None if event.state_key is None else ids.intern_key(tx, event.type, event.state_key)
     tx.execute(
-        "INSERT INTO events (event_nid, room_nid, type, sender, key_nid, membership, depth, ts, received_ts, outcome, "
-        "reason, outlier, before_group, after_group, topo, arrival, auth_nids) "
+        "INSERT INTO events (event_nid, room_nid, type, sender, key_nid, membership, depth, ts, received_ts, "
+        "outcome, reason, outlier, before_group, after_group, topo, arrival, auth_nids) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (event_nid) DO UPDATE SET outlier = excluded.outlier, before_group = excluded.before_group, "
-        "after_group = excluded.after_group, topo = excluded.topo, arrival = excluded.arrival, "
+        "ON CONFLICT (event_nid) DO UPDATE SET outlier = excluded.outlier, "
+        "before_group = excluded.before_group, after_group = excluded.after_group, topo = excluded.topo, arrival = excluded.arrival, "
         "outcome = MAX(outcome, excluded.outcome), reason = COALESCE(reason, excluded.reason) "
         "WHERE outlier = 1 AND excluded.outlier = 0",
         (
@@ -296,7 +296,9 @@ def unpack_nids(blob: bytes) -> array[int]:
 
 
 def auth_chain(db: Reader, nids: Iterable[int], *, limit: int = 200_000) -> set[int]:
-    """All ancestors of the events along auth_events, those themselves not included unless they are ancestors."""
+    """All ancestors of the events along auth_events, those themselves not included unless they are
+    ancestors.
+    """
     seen: set[int] = set()
     front = set(nids)
     while front and len(seen) < limit:

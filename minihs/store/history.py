@@ -25,7 +25,9 @@ def between(
     limit: int,
     min_depth: int,
 ) -> list[int]:
-    """Numbers of events before `latest` that are not `earliest` nor before them by way of them, newest first."""
+    """Numbers of events before `latest` that are not `earliest` nor before them by way of them, newest
+    first.
+    """
     stop = frozenset(ids.event_nids(db, earliest).values())
     heads = list(ids.event_nids(db, latest).values())
     start = [nid for nid in _parents(db, room_nid, heads) if nid not in stop]

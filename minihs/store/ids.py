@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Identifiers outside, integers inside: looking up and interning "nids".
 
-`X_nid(db, ...)` looks up and returns None for what was never seen; `intern_X(tx, ...)` makes the number if need be.
-Interning is idempotent, so a write closure may be run again.
+`X_nid(db, ...)` looks up and returns None for what was never seen; `intern_X(tx, ...)` makes the number if
+need be. Interning is idempotent, so a write closure may be run again.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def apply_state_changes(
     """
     tx.execute("UPDATE rooms SET state_group = ? WHERE room_nid = ?", (group_nid, room_nid))
     tx.execute(
-        "INSERT INTO room_states VALUES (?, ?, ?) ON CONFLICT (room_nid, pos) DO UPDATE SET group_nid = excluded.group_nid",
+        "INSERT INTO room_states VALUES (?, ?, ?) "
+        "ON CONFLICT (room_nid, pos) DO UPDATE SET group_nid = excluded.group_nid",
         (room_nid, pos, group_nid),
     )
     for key_nid, event_nid in changes.items():
@@ -145,8 +146,8 @@ def _write(
     local = host == our_name
     tx.execute(
         "INSERT INTO memberships (room_nid, user_id, host_nid, membership, event_nid, local, pos, stripped) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (room_nid, user_id) DO UPDATE SET membership = excluded.membership, "
-        "event_nid = excluded.event_nid, pos = excluded.pos, stripped = excluded.stripped, "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (room_nid, user_id) "
+        "DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid, pos = excluded.pos, stripped = excluded.stripped, "
         "forgotten = CASE WHEN excluded.membership IN ('leave', 'ban') THEN forgotten ELSE 0 END",
         (room_nid, user_id, host_nid, after, event_nid, int(local), pos, stripped),
     )

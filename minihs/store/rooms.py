@@ -98,8 +98,8 @@ def places_naming(db: Reader, room_nid: int) -> dict[str, int]:
     """For each missing event the lowest topo of those that name it as their parent."""
     return dict(
         db.execute(
-            "SELECT i.event_id, MIN(e.topo) FROM backward_extremities b JOIN events e ON e.event_nid = b.successor "
-            "JOIN event_ids i ON i.event_nid = b.event_nid WHERE b.room_nid = ? GROUP BY b.event_nid",
+            "SELECT i.event_id, MIN(e.topo) FROM backward_extremities b "
+            "JOIN events e ON e.event_nid = b.successor JOIN event_ids i ON i.event_nid = b.event_nid WHERE b.room_nid = ? GROUP BY b.event_nid",
             (room_nid,),
         ).fetchall()
     )

@@ -156,7 +156,9 @@ async def test_an_invite_is_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-async def test_an_invite_is_declined_whether_or_not_a_resident_answers(tmp_path: Path, reachable: bool) -> None:
+async def test_an_invite_is_declined_whether_or_not_a_resident_answers(
+    tmp_path: Path, reachable: bool
+) -> None:
     async with worlds(tmp_path, "a.test", "b.test") as world:
         a, b = world.servers["a.test"], world.servers["b.test"]
         room_id = await a.create(ALICE, {"preset": "private_chat", "invite": [BOB]})

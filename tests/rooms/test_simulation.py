@@ -42,7 +42,17 @@ class Chaos:
         user_id, target = self.random.choice(everyone), self.random.choice(everyone)
         server = self.server_of(user_id)
         action = self.random.choices(
-            [self.message, self.name, self.levels, self.join, self.leave, self.kick, self.ban, self.redact, self.rules],
+            [
+                self.message,
+                self.name,
+                self.levels,
+                self.join,
+                self.leave,
+                self.kick,
+                self.ban,
+                self.redact,
+                self.rules,
+            ],
             [30, 8, 6, 10, 4, 3, 2, 4, 2],
         )[0]
         try:
@@ -52,7 +62,9 @@ class Chaos:
             self.refused += 1
 
     async def message(self, server: Rooms, user_id: str, target: str) -> None:
-        await server.send(user_id, self.room_id, "m.room.message", {"n": self.random.random() > 2, "t": target})
+        await server.send(
+            user_id, self.room_id, "m.room.message", {"n": self.random.random() > 2, "t": target}
+        )
 
     async def name(self, server: Rooms, user_id: str, target: str) -> None:
         kind, key = self.random.choice([("m.room.name", "name"), ("m.room.topic", "topic"), ("x.any", "v")])

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import trio
+import trio.testing
 
 from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError
@@ -157,7 +158,9 @@ class DirectFederation:
         )
 
     @asynccontextmanager
-    async def send_join(self, host: str, room_id: str, event_id: str, pdu: JsonObject) -> AsyncIterator[Spooled]:
+    async def send_join(
+        self, host: str, room_id: str, event_id: str, pdu: JsonObject
+    ) -> AsyncIterator[Spooled]:
         answer = await self._ask(host, lambda r: r.resident.send_join(self._name, room_id, event_id, pdu))
         yield Spooled(
             [canonical.dumps(item) for item in answer["state"]],
@@ -180,7 +183,13 @@ class DirectFederation:
         return await self._ask(host, lambda r: r.resident.send_knock(self._name, room_id, event_id, pdu))
 
     async def invite(
-        self, host: str, room_id: str, event_id: str, version: str, pdu: JsonObject, stripped: list[JsonObject]
+        self,
+        host: str,
+        room_id: str,
+        event_id: str,
+        version: str,
+        pdu: JsonObject,
+        stripped: list[JsonObject],
     ) -> Any:
         return await self._ask(
             host, lambda r: r.invites.receive(self._name, room_id, event_id, version, pdu, stripped)
