@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backups of a database that may be in use: one consistent, compact, checked copy.
 
-`VACUUM INTO` reads one state of the database while the server goes on writing. The copy gets its name only once it
-has passed `integrity_check` and is on disk, so a file with a backup's name is a whole backup.
+`VACUUM INTO` reads one state of the database while the server goes on writing. The copy gets its name only
+once it has passed `integrity_check` and is on disk, so a file with a backup's name is a whole backup.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from minihs.store.errors import BackupFailed
 
 
 def backup(database: Path, target: Path) -> None:
-    """Write a backup of `database` to `target`, replacing an older one. Blocks: minutes for a large database."""
+    """Write a backup of `database` to `target`, replacing an older one. Blocks: minutes if it is large."""
     partial = target.with_name(target.name + ".partial")
     try:
         partial.unlink(missing_ok=True)
@@ -33,6 +33,7 @@ def backup(database: Path, target: Path) -> None:
 
 
 def _copy(database: Path, partial: Path) -> None:
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))  # it holds secrets
     source = sqlite3.connect(
         f"{database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=10
     )

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database as the rest of the server sees it: direct reads, group-committed writes, and who is told of them.
+"""The database as the rest of the server sees it: direct reads, group-committed writes, and who is told of
+them.
 
 - `read` is used at once, on the loop: a point read costs 5 µs, a trip to a thread 80 to 180.
 - `write` hands a closure to the one writer. Closures that arrive while a COMMIT runs share the next one.
 - `scan` is for long reads, on a thread's own connection.
 
-Mutable state and who may touch it: the queue is shared; `BatchWriter` belongs to the writer's thread; everything
-else here belongs to the loop.
+Mutable state and who may touch it: the queue is shared; `BatchWriter` belongs to the writer's thread;
+everything else here belongs to the loop.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ CHECKPOINT_PAGES = 1000
 """Pages in the WAL (4 MiB) from which on it is copied into the database."""
 
 READ_BUDGET = 5_000_000
-"""Steps of SQLite's virtual machine that a read on the loop may take: some 50 ms on a PC, 300 ms on a small board."""
+"""Steps of SQLite's virtual machine that a read on the loop may take: some 50 ms on a PC, 300 ms on a small
+board.
+"""
 
 SCAN_BUDGET = 2_000_000_000
 """The same for one statement of a scan."""
@@ -81,9 +84,9 @@ class Database:
     ) -> AsyncIterator[Database]:
         """Lock, migrate and open the database; on leaving, the writer finishes its queue and all is closed.
 
-        When the outcome of a COMMIT is unknown, or the writer meets a bug, the body is cancelled and WriterStopped
-        raised. `inline` runs closures on the loop instead of a thread, for tests under a virtual clock; such a
-        database may also do without fsync (`synchronous="OFF"`).
+        When the outcome of a COMMIT is unknown, or the writer meets a bug, the body is cancelled and
+        WriterStopped raised. `inline` runs closures on the loop instead of a thread, for tests under a
+        virtual clock; such a database may also do without fsync (`synchronous="OFF"`).
         """
         path = Path(path)
         steps = list(shipped() if migrations is None else migrations)
@@ -93,14 +96,17 @@ class Database:
             )
             scope = trio.CancelScope()
             kind = InlineDatabase if inline else ThreadedDatabase
-            database = kind(path, runtime, BatchWriter(connection), scope)
+            writer = BatchWriter(connection)
+            try:
+                database = kind(path, runtime, writer, scope)
+            except BaseException:
+                writer.close()
+                raise
             try:
                 with scope:
                     yield database
             finally:
-                with trio.CancelScope(
-                    shield=True
-                ):  # bounded: the queue is, and nothing is added to it any more
+                with trio.CancelScope(shield=True):  # bounded: nothing is added to the queue any more
                     await database._close()
             if database._failure is not None:
                 raise WriterStopped("the database writer stopped") from database._failure
@@ -108,16 +114,32 @@ class Database:
     async def write[T](self, function: Callable[[Tx], T]) -> T:
         """Run `function` in the next group commit; its result, or what it raised, after the fsync.
 
-        `function` must be re-runnable, do no I/O, have no effects outside of the database, and return plain values,
-        no cursors. Raising rolls back what it did and nothing else. If the caller is cancelled meanwhile, it is
-        carried out all the same.
+        `function` must be re-runnable, do no I/O, have no effects outside of the database, and return plain
+        values, no cursors. Raising rolls back what it did and nothing else. If the caller is cancelled
+        meanwhile, it is carried out all the same.
         """
+        return cast("T", await self._perform(Job(function)))
+
+    async def reclaim(self, pages: int = 1000) -> int:
+        """Give up to `pages` free pages of the file back to the file system; how many are left."""
+        await self._perform(Job(_nothing, f"PRAGMA incremental_vacuum({int(pages)})"))
+        return int(self.read.execute("PRAGMA freelist_count").fetchall()[0][0])
+
+    async def scan[T](self, function: Callable[[Reader], T]) -> T:
+        """Run a long read on a thread's own connection, which sees one state of the database throughout."""
+        self._check_open()
+        return await self._runtime.threads.run(self._scan, function)
+
+    def on_commit(self, callback: Callback) -> None:
+        """Call `callback` on the loop with all woken keys of each commit, before its writers go on."""
+        self._callbacks.append(callback)
+
+    async def _perform(self, job: Job) -> object:
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             self._slots.acquire_nowait()
         except trio.WouldBlock:
             await self._slots.acquire()
-        job = Job(function)
         try:
             self._check_open()
             self._submit(job)
@@ -128,18 +150,9 @@ class Database:
         try:
             if job.error is not None:
                 raise job.error
-            return cast("T", job.result)
+            return job.result
         finally:
             del job  # the error's traceback holds this frame: don't leave a cycle behind
-
-    async def scan[T](self, function: Callable[[Reader], T]) -> T:
-        """Run a long read on a thread's own connection, which sees one state of the database throughout."""
-        self._check_open()
-        return await self._runtime.threads.run(self._scan, function)
-
-    def on_commit(self, callback: Callback) -> None:
-        """Call `callback` on the loop with all woken keys of each commit, before its writers go on."""
-        self._callbacks.append(callback)
 
     def _submit(self, job: Job) -> None:
         raise NotImplementedError
@@ -314,3 +327,7 @@ class ThreadedDatabase(Database):
             self._token.run_sync_soon(function, *args)
         except trio.RunFinishedError:
             pass  # the loop ended without leaving open(); what was committed is committed
+
+
+def _nothing(_tx: Tx) -> None:
+    """What maintenance does inside of a transaction."""

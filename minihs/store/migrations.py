@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opening the database for writing: pragmas, checks, and bringing its schema up to date.
 
-The schema is the sum of `schema/NNNN_name.sql`, applied in order; `PRAGMA user_version` holds the number of the last
-one applied. Each file is one transaction together with its number, so a start that was killed half-way goes on with
-the first file that is missing. Before an existing database is changed, a backup of it is written beside it.
+The schema is the sum of `schema/NNNN_name.sql`, applied in order; `PRAGMA user_version` holds the number of
+the last one applied. Each file is one transaction together with its number, so a start that was killed
+half-way goes on with the first file that is missing. Before an existing database is changed, a backup of it
+is written beside it.
 """
 
 from __future__ import annotations
@@ -47,10 +48,12 @@ def shipped() -> list[Migration]:
 
 
 def tools(connection: sqlite3.Connection) -> sqlite_utils.Database:
-    """sqlite-utils on `connection`. Imported here: it takes 0.2 s and 10 MiB that an ordinary start need not pay."""
+    """sqlite-utils on `connection`. Imported here: it takes 0.2 s and 10 MiB that an ordinary start need not
+    pay.
+    """
     import sqlite_utils
 
-    return sqlite_utils.Database(connection, execute_plugins=False)
+    return sqlite_utils.Database(connection, recursive_triggers=False, execute_plugins=False)
 
 
 def open_for_writing(
@@ -59,6 +62,8 @@ def open_for_writing(
     """The writing connection, with the schema up to date. The caller holds the lock of the database."""
     unclean = _has_wal(path)
     try:
+        # Readable by nobody else: it holds keys and tokens. SQLite's other files take over the permissions.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(
             path,
             isolation_level=None,
@@ -66,7 +71,7 @@ def open_for_writing(
             cached_statements=CACHED_STATEMENTS,
             check_same_thread=False,
         )
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreError(f"cannot open {path}: {error}. Is the folder there, and writable?") from error
     try:
         _configure(connection, synchronous, cache_kib)
@@ -91,11 +96,7 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: list[Migrati
     version = schema_version(connection)
     newest = max((migration.number for migration in migrations), default=0)
     if version > newest:
-        raise NewerSchema(
-            f"{path} has schema {version}, but this minihs knows only up to {newest}. Start the newer minihs again; "
-            f"or, to go back and lose what came since, stop it and run `minihs restore {backup_path(path, newest)}` "
-            "(the backup made before the schema changed)."
-        )
+        raise NewerSchema(_newer(path, version, newest))
     missing = [migration for migration in migrations if migration.number > version]
     if not missing:
         return
@@ -104,8 +105,8 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: list[Migrati
             backup(path, backup_path(path, version))
         except BackupFailed as error:
             raise MigrationFailed(
-                f"the schema of {path} must be brought from {version} to {newest}, but the backup before it failed: "
-                f"{error}. Nothing was changed. Free some space and start again."
+                f"the schema of {path} must be brought from {version} to {newest}, but the backup before it "
+                f"failed: {error}. Nothing was changed. Free some space and start again."
             ) from error
     connection.execute("PRAGMA foreign_keys = OFF")  # a migration may rebuild tables; checked below
     for migration in missing:
@@ -141,8 +142,8 @@ def _apply(connection: sqlite3.Connection, path: Path, migration: Migration) -> 
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise MigrationFailed(
-            f"migration {migration.number:04} ({migration.name}) of {path} failed: {error}. The database is as it "
-            "was before this step; starting again tries it again."
+            f"migration {migration.number:04} ({migration.name}) of {path} failed: {error}. The database is "
+            "as it was before this step; the next start tries it again."
         ) from error
 
 
@@ -161,7 +162,8 @@ def _configure(connection: sqlite3.Connection, synchronous: str, cache_kib: int)
     connection.execute("PRAGMA journal_size_limit = 16777216")
     # The writer checkpoints by itself, after those who wait have their answer; this is for one huge commit.
     connection.execute("PRAGMA wal_autocheckpoint = 4000")
-    # No mmap: on a failing SD card a read error would then be SIGBUS instead of an error.
+    # No mmap: after each commit of another connection it is mapped anew, which made point reads twice as
+    # slow; and a read error of a failing SD card would be a SIGBUS.
     connection.execute("PRAGMA mmap_size = 0")
 
 
@@ -182,8 +184,16 @@ def _has_wal(path: Path) -> bool:
         return False
 
 
+def _newer(path: Path, version: int, newest: int) -> str:
+    text = f"{path} has schema {version}, but this minihs knows only {newest}. Start the newer minihs again."
+    kept = backup_path(path, newest)
+    if kept.exists():
+        text += f" Or go back, and lose all that came since the upgrade, with `minihs restore {kept}`."
+    return text
+
+
 def _damaged(path: Path, what: str) -> DatabaseDamaged:
     return DatabaseDamaged(
-        f"{path} is damaged: {what}. Keep a copy of it and its -wal file, then run `minihs restore` with your latest "
-        "backup."
+        f"{path} is damaged: {what}. Keep a copy of it and its -wal file, then run `minihs restore` with "
+        "your latest backup."
     )

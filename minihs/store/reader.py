@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading: what every read function takes, and the read-only connections behind it.
 
-A reader can't write, checkpoint or wait: it is opened `mode=ro` and `query_only`, after the writer, with no busy
-time-out. (SQLite before 3.51.3 can corrupt a database when two connections checkpoint; here only the writer's does.)
+A reader can't write, checkpoint or wait: it is opened `mode=ro` and `query_only`, after the writer, with no
+busy time-out. (SQLite before 3.51.3 can corrupt a database when two connections checkpoint; here only the
+writer's does.)
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Reader(Protocol):
 class ReadConnection:
     """A read-only connection whose statements have a budget of virtual machine steps each.
 
-    Steps and not time: a slow disk or a stopped machine must not turn a good read into an error, and a statement
-    that lacks its index is caught the same way everywhere. Past the budget SQLite raises
+    Steps and not time: a slow disk or a stopped machine must not turn a good read into an error, and a
+    statement that lacks its index is caught the same way everywhere. Past the budget SQLite raises
     `OperationalError: interrupted`.
     """
 

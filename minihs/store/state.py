@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """State groups: the state of a room at some point, kept as what changed since a parent group.
 
-A state event costs one small row, a message none. To read a state one goes down the parents to a *snapshot*, the
-whole state packed in one blob, and applies what changed on the way. Two things keep the way short:
+A state event costs one small row, a message none. To read a state one goes down the parents to a *snapshot*,
+the whole state packed in one blob, and applies what changed on the way. Two things keep the way short:
 
 - A group gets a snapshot when the changes since the last one come to a quarter of the state (64 at least). So
-  snapshots cost at most 32 bytes per change, however large the room, and reading is in proportion to the state.
-- Every 16th group on the way holds a *rollup*: all that changed in the last 16 groups, and a pointer past them
-  (`skip`); every 256th one of the last 256, and so on. So a way of thousands of groups is some dozens of rows.
+  snapshots cost at most 32 bytes per change, however large the room, and reading is in proportion to the
+  state.
+- Every 16th group on the way holds a *rollup*: all that changed in the last 16 groups, and a pointer past
+  them (`skip`); every 256th one of the last 256, and so on. So a way of thousands of groups is some dozens of
+  rows.
 
-A group's number is always above its parent's: to find where two chains meet, step down from the higher number until
-both are the same. A rollup may be used for it as long as it does not lead below the other number.
+A group's number is always above its parent's: to find where two chains meet, step down from the higher number
+until both are the same. A rollup may be used for it as long as it does not lead below the other number.
 
 Everywhere `key_nid → event_nid`; None stands for "the key is not in the state".
 """
@@ -42,7 +44,8 @@ class UnknownGroup(LookupError):
 
 _DOWN = """
 WITH RECURSIVE way (group_nid, lower, hops, changes) AS (
-  SELECT group_nid, coalesce(skip, parent), hops, coalesce(rollup, changes) FROM state_groups WHERE group_nid = ?
+  SELECT group_nid, coalesce(skip, parent), hops, coalesce(rollup, changes)
+  FROM state_groups WHERE group_nid = ?
   UNION ALL
   SELECT g.group_nid, coalesce(g.skip, g.parent), g.hops, coalesce(g.rollup, g.changes)
   FROM way JOIN state_groups AS g ON g.group_nid = way.lower WHERE way.hops > 0 LIMIT ?
@@ -62,7 +65,8 @@ WITH RECURSIVE walk (a, b, stepped, changes) AS (
   FROM walk JOIN state_groups AS g ON g.group_nid = max(a, b) WHERE a != b AND min(a, b) > 0 LIMIT ?
 )
 SELECT a, b, stepped, changes FROM walk"""
-"""Down two chains until they meet, or one has ended (0). `stepped`: 1 if it was the first that took the step."""
+"""Down two chains until they meet, or one has ended (0). `stepped`: 1 if it was the first that took the step.
+"""
 
 
 def new_group(tx: Tx, room_nid: int, parent: int | None, changes: Mapping[int, int | None]) -> int:
@@ -199,7 +203,8 @@ def _roll_up(tx: Tx, parent: int, hops: int, changes: Mapping[int, int | None]) 
 
 def _insert(tx: Tx, *values: object) -> int:
     cursor = tx.execute(
-        "INSERT INTO state_groups (room_nid, parent, changes, hops, weight, room_size, skip, rollup, snapshot) "
+        "INSERT INTO state_groups "
+        "(room_nid, parent, changes, hops, weight, room_size, skip, rollup, snapshot) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         values,
     )

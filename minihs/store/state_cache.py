@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was read of state groups lately, counted in bytes.
 
-A committed group never changes and its number is never used again, so nothing here goes stale. For one thread.
+A committed group never changes and its number is never used again, so nothing here goes stale. For one
+thread.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The packed forms of states and changes: a tag, all keys in order, then their events, as fixed-width integers.
+"""The packed forms of states and changes: a tag, all keys in order, then their events, as fixed-width
+integers.
 
-The tag is array's type code: "I" for 4 bytes each, "Q" for 8. Little-endian whatever the machine, so that a database
-can be moved. (zlib would halve a snapshot for a third more reading time; since snapshots come once per quarter of
-their size in changes, they are not what fills the disk.)
+The tag is array's type code: "I" for 4 bytes each, "Q" for 8. Little-endian whatever the machine, so that a
+database can be moved. (zlib would halve a snapshot for a third more reading time; since snapshots come once
+per quarter of their size in changes, they are not what fills the disk.)
 """
 
 from __future__ import annotations

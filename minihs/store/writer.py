@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one connection that writes: batches of closures, one COMMIT (and one fsync) per batch.
 
-Each closure runs in a savepoint of its own, so one that fails leaves its neighbours whole. What a batch may meet:
+Each closure runs in a savepoint of its own, so one that fails leaves its neighbours whole. What a batch may
+meet:
 
 1. A closure raises: its savepoint is rolled back, it alone gets the error.
-2. A closure loses the whole transaction (disk full, `OR ROLLBACK`): the batch is run again, a transaction for each
-   closure. Therefore closures must be re-runnable and have no effects outside of the database.
-3. COMMIT says "disk full": the frames of the WAL were not all written, so the batch is certainly not committed;
-   it fails, and the writer goes on.
+2. A closure loses the whole transaction (disk full, `OR ROLLBACK`): the batch is run again, a transaction for
+   each closure. Therefore closures must be re-runnable and have no effects outside of the database.
+3. COMMIT says "disk full": the frames of the WAL were not all written, so the batch is certainly not
+   committed; it fails, and the writer goes on.
 4. COMMIT fails otherwise (an fsync that returned EIO): *unknown*. All connections see the old state, yet the
    transaction may be back after a crash. CommitUnknown is raised and the writer must not be used again.
 
 An authorizer keeps closures from ending the batch's transaction behind its back. It asks when a statement is
-prepared, so the writer's own statements carry a comment: a closure that says COMMIT must not be handed the prepared
-statement of the writer.
+prepared, so the writer's own statements carry a comment: a closure that says COMMIT must not be handed the
+prepared statement of the writer.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ _UNDO = "ROLLBACK TO closure /* writer */"
 _RELEASE = "RELEASE closure /* writer */"
 
 _READING_PRAGMAS = frozenset(
-    ("data_version", "table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo")
-    + ("foreign_key_list", "page_count", "page_size", "freelist_count")
+    ["data_version", "table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"]
 )
+"""What libraries and SQLite's own virtual tables ask; others could outlive the closure or fail the COMMIT."""
 
 
 class CommitUnknown(Exception):
@@ -54,10 +55,20 @@ class Tx:
         self._keys: set[str] = set()
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> sqlite3.Cursor:
-        return self._open().execute(sql, parameters)
+        connection = self._open()
+        try:
+            return connection.execute(sql, parameters)
+        except sqlite3.Error:
+            self._check_alive(connection)
+            raise
 
     def executemany(self, sql: str, rows: Iterable[Parameters], /) -> sqlite3.Cursor:
-        return self._open().executemany(sql, rows)
+        connection = self._open()
+        try:
+            return connection.executemany(sql, rows)
+        except sqlite3.Error:
+            self._check_alive(connection)
+            raise
 
     def next_pos(self) -> int:
         """The next position of the one stream of changes. Commits happen in the order of positions."""
@@ -70,8 +81,13 @@ class Tx:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise RuntimeError("a transaction was used after its closure had returned")
+            raise RuntimeError("a transaction was used after its end")
         return self._connection
+
+    def _check_alive(self, connection: sqlite3.Connection) -> None:
+        """After an error that ended the transaction, further statements would each commit by themselves."""
+        if not connection.in_transaction:
+            self._connection = None
 
     def _close(self) -> set[str]:
         self._connection = None
@@ -81,10 +97,12 @@ class Tx:
 class Job:
     """One closure, its outcome, and the task that waits for it (None: nobody, or it was cancelled)."""
 
-    __slots__ = ("error", "function", "keys", "result", "task")
+    __slots__ = ("error", "function", "keys", "maintenance", "result", "task")
 
-    def __init__(self, function: Callable[[Tx], Any]) -> None:
+    def __init__(self, function: Callable[[Tx], Any], maintenance: str | None = None) -> None:
         self.function = function
+        self.maintenance = maintenance
+        """Instead of `function`: a statement that can't be in a transaction."""
         self.result: Any = None
         self.error: BaseException | None = None
         self.keys: set[str] = set()
@@ -110,9 +128,13 @@ class BatchWriter:
     def run(self, batch: Sequence[Job]) -> None:
         """Commit `batch`. Every job has its outcome afterwards; CommitUnknown, and all have failed."""
         try:
-            if not self._together(batch):
-                for job in batch:
+            together = [job for job in batch if job.maintenance is None]
+            if together and not self._together(together):
+                for job in together:
                     self._together([job])
+            for job in batch:
+                if job.maintenance is not None:
+                    self._maintain(job, job.maintenance)
         except CommitUnknown as error:
             for job in batch:
                 job.fail(error)
@@ -124,10 +146,6 @@ class BatchWriter:
             0
         ]
         return pages, copied
-
-    def alone[T](self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run maintenance (VACUUM and the like) outside of any transaction."""
-        return function(self._connection)
 
     def close(self, *, leave_wal: bool = False) -> None:
         """Close the connection; normally that copies the WAL into the database and removes it.
@@ -141,7 +159,9 @@ class BatchWriter:
         self._connection.close()
 
     def _together(self, batch: Sequence[Job]) -> bool:
-        """One transaction for all of `batch`. False: it was lost, and there were others in it to be run again."""
+        """One transaction for all of `batch`. False: it was lost, and there were others in it to be run
+        again.
+        """
         connection = self._connection
         try:
             connection.execute(_BEGIN)
@@ -163,6 +183,14 @@ class BatchWriter:
                 job.fail(error)
         return True
 
+    def _maintain(self, job: Job, statement: str) -> None:
+        try:
+            job.result, job.error = self._connection.execute(statement).fetchall(), None
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
+                raise CommitUnknown(f"{statement} failed: {error}") from error
+            job.fail(error)
+
     def _savepoint(self, job: Job) -> bool:
         """Run one closure; its error, if any, is its own. False: the transaction is lost."""
         connection = self._connection
@@ -171,6 +199,9 @@ class BatchWriter:
         self._in_closure = True
         try:
             job.result, job.error = job.function(transaction), None
+            if isinstance(job.result, sqlite3.Cursor):  # unfinished, it would hold the savepoint open
+                job.result.close()
+                job.result = None
         except BaseException as error:  # noqa: BLE001 - kept for the task that asked, which raises it
             job.fail(error)
         finally:
