@@ -51,7 +51,8 @@ def test_ip_literals_can_be_denied_as_such(name: str) -> None:
     assert acl(allow=["*"], allow_ip_literals=True).allows(name)
     assert not acl(allow=["*"], allow_ip_literals=False).allows(name)
     assert not acl(allow=[name.removesuffix(":8448")], allow_ip_literals=False).allows(name)
-    for not_a_boolean in (0, None, "false", [], {}):
+    not_booleans: list[Any] = [0, None, "false", [], {}]
+    for not_a_boolean in not_booleans:
         assert acl(allow=["*"], allow_ip_literals=not_a_boolean).allows(name)
 
 

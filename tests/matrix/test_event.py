@@ -211,4 +211,4 @@ class TestBuilding:
 
     def test_arguments_are_keywords_only(self) -> None:
         with pytest.raises(TypeError):
-            build_event(V10)  # type: ignore[misc, call-arg]  # that is what is tested
+            build_event(V10)  # type: ignore[call-arg]  # that is what is tested

@@ -238,7 +238,7 @@ class TestObjects:
     def test_rubbish_among_the_signatures_is_dropped_not_the_event(self) -> None:
         good = {SERVER: {"ed25519:a": "c2ln"}}
         for version in ALL_VERSIONS:
-            rubbish = {**good, "a": None, "b": [], "c": {"k": 5, "l": "x"}}
+            rubbish: dict[str, Any] = {**good, "a": None, "b": [], "c": {"k": 5, "l": "x"}}
             event = event_of(version, signatures=rubbish)
             assert event.json["signatures"] == {**good, "c": {"l": "x"}}
             assert event == event_of(version, signatures=good)
