@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minihs.store.database import Reader, Tx
-from minihs.store.packing import pack, unpack
 
 PDU, EDU = 0, 1
 
@@ -47,14 +46,14 @@ def stage_pdu(tx: Tx, room_id: str, event_id: str, origin: str, pdu: bytes, now_
         return False
     tx.execute(
         "INSERT INTO inbox (kind, room_id, event_id, origin, json, received_ts) VALUES (0, ?, ?, ?, ?, ?)",
-        (room_id, event_id, origin, pack(pdu), now_ms),
+        (room_id, event_id, origin, pdu, now_ms),
     )
     return True
 
 
 def stage_edu(tx: Tx, origin: str, edu: bytes, now_ms: int) -> None:
     tx.execute(
-        "INSERT INTO inbox (kind, origin, json, received_ts) VALUES (1, ?, ?, ?)", (origin, pack(edu), now_ms)
+        "INSERT INTO inbox (kind, origin, json, received_ts) VALUES (1, ?, ?, ?)", (origin, edu, now_ms)
     )
 
 
@@ -69,7 +68,7 @@ _SELECT = "SELECT seq, room_id, event_id, origin, json, received_ts, attempts FR
 def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]:
     """PDUs of a room that are due, in the order they came."""
     return [
-        Staged(row[0], row[1], row[2], row[3], unpack(row[4]), row[5], row[6])
+        Staged(row[0], row[1], row[2], row[3], row[4], row[5], row[6])
         for row in db.execute(
             _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? ORDER BY seq LIMIT ?",
             (room_id, now_ms, limit),
@@ -79,7 +78,7 @@ def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]
 
 def next_edus(db: Reader, limit: int) -> list[Staged]:
     return [
-        Staged(row[0], row[1], row[2], row[3], unpack(row[4]), row[5], row[6])
+        Staged(row[0], row[1], row[2], row[3], row[4], row[5], row[6])
         for row in db.execute(_SELECT + "WHERE kind = 1 ORDER BY seq LIMIT ?", (limit,)).fetchall()
     ]
 
