@@ -197,6 +197,17 @@ def joined_users(db: Reader, room_nid: int) -> list[str]:
     ]
 
 
+def joined_members(db: Reader, room_nid: int) -> list[tuple[str, int]]:
+    """(user id, nid of the membership event) of everybody who is joined."""
+    return list(
+        db.execute(
+            "SELECT user_id, event_nid FROM memberships INDEXED BY memberships_by_kind "
+            "WHERE room_nid = ? AND membership = 'join'",
+            (room_nid,),
+        ).fetchall()
+    )
+
+
 def users_of_host(db: Reader, room_nid: int, host: str, limit: int) -> list[str]:
     """A server's users who are, or were, something in the room."""
     return [

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from minihs.matrix.errors import MatrixError, forbidden
 from minihs.store import ids, rooms, sync_rooms, timeline
+from minihs.store.events import StoredEvent
 from minihs.store.reader import Reader
 from minihs.store.sync_rooms import Span
 from minihs.store.timeline import NEWEST, EventRow
@@ -66,6 +67,18 @@ def access(db: Reader, facts: GroupFacts, user_id: str, room_id: str) -> Access:
         if visibility == "world_readable":
             return Access(room.room_nid, room_id, room.version, False, NEWEST, peeking=True)
     raise not_in_room()
+
+
+def access_to_events(db: Reader, user_id: str, room_id: str) -> Access | None:
+    """For reading single events, each of which is judged by itself: any room that the user did not forget."""
+    room = rooms.get(db, room_id)
+    if room is None or sync_rooms.is_forgotten(db, user_id, room.room_nid):
+        return None
+    spans = sync_rooms.spans(db, user_id, room.room_nid)
+    joined = bool(spans) and spans[-1].membership == "join"
+    left = left_at(spans)
+    upto = NEWEST if joined or left is None else left
+    return Access(room.room_nid, room_id, room.version, joined, upto, peeking=not joined and left is None)
 
 
 def not_in_room() -> MatrixError:
@@ -155,6 +168,20 @@ def visible_to_host(db: Reader, facts: GroupFacts, host: str, rows: Sequence[Eve
         users = sync_rooms.users_of_host(db, room_nid, host, MAX_USERS_OF_HOST)
         seen |= _seen_as_member(db, facts, users, unsure, visibilities)
     return seen
+
+
+class HostVisibility:
+    """What `rooms` asks before it shows events to another server: (host, stored events of one room) → ids of those
+    that one of its users may see."""
+
+    def __init__(self, db: Reader, facts: GroupFacts) -> None:
+        self._db = db
+        self._facts = facts
+
+    def __call__(self, host: str, events: Sequence[StoredEvent]) -> set[str]:
+        rows = timeline.rows_of(self._db, [item.nid for item in events])
+        seen = visible_to_host(self._db, self._facts, host, list(rows.values()))
+        return {item.event.event_id for item in events if item.nid in seen}
 
 
 def _seen_as_member(

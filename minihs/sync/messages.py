@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GET /messages: a room's history page by page (client-server-api, "Getting events for a room").
+
+Pages go by place, (topo, arrival), so that history fetched later lies where it belongs. Going back, where an event that
+is reached names a parent that we lack, other servers are asked for it first; if nobody answers, the page goes on
+without, and the next request tries again.
+
+A page on which nothing is to be shown goes on to the next, a few times; after that an empty chunk with an `end` tells
+the client to ask on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from minihs.matrix.canonical import JsonObject
+from minihs.requester import Requester
+from minihs.runtime import Runtime
+from minihs.store import account_data, state, timeline
+from minihs.store.database import Database
+from minihs.store.reader import Reader
+from minihs.store.timeline import NEWEST, EventRow
+from minihs.sync import visibility
+from minihs.sync.client_events import Viewer, client_events
+from minihs.sync.filters import EventFilter
+from minihs.sync.group_facts import GroupFacts
+from minihs.sync.ports import History
+from minihs.sync.selection import MAX_ROUND, MAX_ROUNDS, Selector
+from minihs.sync.tokens import Place, SyncToken, parse_place
+from minihs.sync.visibility import Access
+
+MAX_PAGE = 500
+
+MAX_BACKFILLS = 2
+"""Rounds of asking other servers, for one page."""
+
+BACKFILL_TIMEOUT = 20.0
+"""Seconds that a page waits for them; what comes later is there for the next."""
+
+BACKFILL_AT_LEAST = 50
+
+_FIRST, _LAST = Place(-NEWEST, -NEWEST), Place(NEWEST, NEWEST)
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """The parameters of one request, checked."""
+
+    forward: bool
+    limit: int
+    filter: EventFilter
+    start: str | None = None
+    """`from`"""
+    stop: str | None = None
+    """`to`"""
+
+
+@dataclass(slots=True)
+class _Page:
+    rows: list[EventRow]
+    end: Place
+    more: bool
+
+
+class Messages:
+    def __init__(self, db: Database, runtime: Runtime, facts: GroupFacts, history: History) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._facts = facts
+        self._history = history
+
+    async def page(self, requester: Requester, room_id: str, options: PageOptions) -> JsonObject:
+        """The answer. M_FORBIDDEN: the room is not theirs to read; M_INVALID_PARAM: a malformed token."""
+        db, user_id = self._db.read, requester.user_id
+        access = visibility.access(db, self._facts, user_id, room_id)
+        start = self._start(db, access, options)
+        stop = None if options.stop is None else _bound(db, access, options)
+        ignored = account_data.ignored_users(db, user_id) - {user_id}
+        select = Selector(db, self._facts, user_id, options.filter, ignored)
+        if not options.filter.allows_room(room_id):
+            page = _Page([], start, more=False)
+        elif options.forward:
+            page = await self._forward(access, select, start, stop or _LAST, options.limit)
+        else:
+            page = await self._back(access, select, start, stop or _FIRST, options.limit)
+        answer: JsonObject = {
+            "start": options.start if options.start is not None else str(start),
+            "chunk": self._events(requester, access, page.rows),
+        }
+        if options.filter.lazy_load_members and page.rows:
+            answer["state"] = self._members(requester, access, page.rows)
+        if page.more:
+            answer["end"] = str(page.end)
+        return answer
+
+    async def _back(
+        self, access: Access, select: Selector, start: Place, stop: Place, limit: int
+    ) -> _Page:
+        db, room_nid = select.db, access.room_nid
+        found: list[EventRow] = []
+        place, tries, want = start, 0, limit + 1
+        for _ in range(MAX_ROUNDS + MAX_BACKFILLS):
+            rows = timeline.page_back(db, room_nid, *place, want)
+            gap = _gap(db, room_nid, place, rows, is_last=len(rows) < want)
+            if gap is not None and access.joined and tries < MAX_BACKFILLS and gap > stop:
+                tries += 1
+                if await self._fetch(access.room_id, gap, max(limit, BACKFILL_AT_LEAST)):
+                    continue
+            inside = [row for row in rows if _place(row) > stop]
+            place = _take(select, inside, found, limit, place, forward=False)
+            if len(found) == limit:
+                return _Page(found, place, more=_is_more_before(db, room_nid, place))
+            if len(inside) < len(rows):
+                return _Page(found, stop, more=True)
+            if len(rows) < want:
+                return _Page(found, place, more=bool(found) and gap is not None)
+            want = min(2 * want + 20, MAX_ROUND)
+        return _Page(found, place, more=True)
+
+    async def _forward(
+        self, access: Access, select: Selector, start: Place, stop: Place, limit: int
+    ) -> _Page:
+        await trio.lowlevel.checkpoint()
+        db, room_nid = select.db, access.room_nid
+        found: list[EventRow] = []
+        place, want = start, limit + 1
+        for _ in range(MAX_ROUNDS):
+            rows = timeline.page_forward(db, room_nid, *place, want)
+            inside = [row for row in rows if _place(row) <= stop]
+            place = _take(select, inside, found, limit, place, forward=True)
+            if len(found) == limit:
+                return _Page(found, place, more=bool(timeline.page_forward(db, room_nid, *place, 1)))
+            if len(inside) < len(rows):
+                return _Page(found, stop, more=True)
+            if len(rows) < want:
+                return _Page(found, place, more=False)
+            want = min(2 * want + 20, MAX_ROUND)
+        return _Page(found, place, more=True)
+
+    async def _fetch(self, room_id: str, before: Place, limit: int) -> bool:
+        with trio.move_on_after(BACKFILL_TIMEOUT):
+            return await self._history.backfill(room_id, before=before, limit=limit)
+        return False
+
+    def _start(self, db: Reader, access: Access, options: PageOptions) -> Place:
+        token = None if options.start is None else parse_place(options.start)
+        if isinstance(token, Place):
+            return token
+        if options.forward:
+            return _FIRST if token is None else before_arrivals(db, access.room_nid, token)
+        pos = access.upto if token is None else min(token.pos, access.upto)
+        return Place(*(timeline.place_at_pos(db, access.room_nid, pos) or _FIRST))
+
+    def _events(self, requester: Requester, access: Access, rows: Sequence[EventRow]) -> list[JsonObject]:
+        events = client_events(
+            self._db.read,
+            self._facts,
+            rows,
+            viewer=Viewer(requester.user_id, requester.device_id),
+            now_ms=self._runtime.clock.now_ms(),
+            room_ids={access.room_nid: access.room_id},
+        )
+        return [events[row.nid] for row in rows if row.nid in events]
+
+    def _members(self, requester: Requester, access: Access, rows: Sequence[EventRow]) -> list[JsonObject]:
+        """The membership events of the senders, as of the first event of the chunk."""
+        db, group = self._db.read, rows[0].after_group
+        if group is None:
+            return []
+        keys = timeline.member_keys(db, {row.sender for row in rows}).values()
+        members = timeline.rows_of(db, set(state.lookup(db, group, keys).values()))
+        events = client_events(
+            db,
+            self._facts,
+            members.values(),
+            viewer=Viewer(requester.user_id),
+            now_ms=self._runtime.clock.now_ms(),
+            room_ids={access.room_nid: access.room_id},
+            timeline_nids=set(),
+        )
+        return list(events.values())
+
+
+def before_arrivals(db: Reader, room_nid: int, token: SyncToken) -> Place:
+    """The cut before everything that arrived after the token."""
+    first = timeline.place_before_pos(db, room_nid, token.pos)
+    return _LAST if first is None else Place(*first).before()
+
+
+def _bound(db: Reader, access: Access, options: PageOptions) -> Place:
+    """Where `to` is. For a sync token, on the side that leaves nothing out: what arrived late may lie far back."""
+    token = parse_place(options.stop or "")
+    if isinstance(token, Place):
+        return token
+    at = Place(*(timeline.place_at_pos(db, access.room_nid, token.pos) or _FIRST))
+    return at if options.forward else min(at, before_arrivals(db, access.room_nid, token))
+
+
+def _place(row: EventRow) -> Place:
+    return Place(row.topo or 0, row.arrival or 0)
+
+
+def _take(
+    select: Selector,
+    rows: Sequence[EventRow],
+    found: list[EventRow],
+    limit: int,
+    place: Place,
+    *,
+    forward: bool,
+) -> Place:
+    """Add what is shown of `rows` to `found`, up to the limit. Returns the cut behind the last one looked at."""
+    shown = {row.nid for row in select.pick(rows)}
+    for row in rows:
+        place = _place(row) if forward else _place(row).before()
+        if row.nid in shown:
+            found.append(row)
+            if len(found) == limit:
+                break
+    return place
+
+
+def _gap(
+    db: Reader, room_nid: int, place: Place, rows: Sequence[EventRow], *, is_last: bool
+) -> Place | None:
+    """Where history is missing among these rows, or right above them: the latest event there that names a parent
+    which we lack."""
+    above = timeline.page_forward(db, room_nid, *place, 1)
+    highest = _place(above[0]) if above else place
+    lowest = _FIRST if is_last or not rows else Place(rows[-1].topo or 0, (rows[-1].arrival or 0) + 1)
+    found = timeline.gap_between(db, room_nid, lowest, highest)
+    return None if found is None else Place(*found)
+
+
+def _is_more_before(db: Reader, room_nid: int, place: Place) -> bool:
+    return bool(timeline.page_back(db, room_nid, *place, 1)) or (
+        _gap(db, room_nid, place, (), is_last=True) is not None
+    )
