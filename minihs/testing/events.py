@@ -59,7 +59,7 @@ class RoomFactory:
         self.events: dict[str, Event] = {}
         """All events by id, in the order in which they were made."""
         self.rejected: set[str] = set()
-        """Ids to be told to state resolution as rejected; tests fill it."""
+        """Ids of events that state resolution is to be told were rejected."""
         self.state: dict[Key, Event] = {}
         """The state after the latest event. It changes with the room; `state_after` makes copies."""
         self.tips: tuple[str, ...] = ()
@@ -67,6 +67,7 @@ class RoomFactory:
         self._name = name
         self._after: dict[str, dict[Key, Event]] = {}
         self._parents: dict[str, str | None] = {}
+        self._changes: dict[str, Key] = {}
         self._keys: dict[str, SigningKey] = {}
         self._hashes: dict[str, str] = {}
         self.room_id: str | None = (
@@ -105,7 +106,7 @@ class RoomFactory:
         `auth_events` what is selected from it. With `check`, an event that the rules forbid raises AuthError.
         """
         before_ids = self._prev_ids(after)
-        before = dict(state) if state is not None else self._merged(before_ids)
+        before = dict(state) if state is not None else self.state_before(before_ids)
         event = self.build(
             sender,
             type,
@@ -163,15 +164,20 @@ class RoomFactory:
         )
         return self._signed_by_authoriser(event)
 
-    def add(self, event: Event, before: dict[Key, Event], along: Sequence[str] = ()) -> None:
+    def add(
+        self, event: Event, before: dict[Key, Event], along: Sequence[str] = (), *, rejected: bool = False
+    ) -> None:
         """Take an event into the room. `before` is the state before it, which becomes the room's to change;
         `along` are its prev_events if that state is the one after them."""
         self.events[event.event_id] = event
         follows = along[0] if len(along) == 1 and along[0] in self._parents else None
         self._parents[event.event_id] = follows
         after = before
-        if event.key is not None:
+        if rejected:
+            self.rejected.add(event.event_id)
+        elif event.key is not None:
             after[event.key] = event
+            self._changes[event.event_id] = event.key
         if follows is None:
             self._after[event.event_id] = dict(after)
         self.state = after
@@ -185,13 +191,25 @@ class RoomFactory:
         changes: dict[Key, Event] = {}
         event_id = event.event_id
         while event_id not in self._after:
-            passed = self.events[event_id]
-            if passed.key is not None:
-                changes.setdefault(passed.key, passed)
+            key = self._changes.get(event_id)
+            if key is not None:
+                changes.setdefault(key, self.events[event_id])
             parent = self._parents[event_id]
             assert parent is not None
             event_id = parent
         return {**self._after[event_id], **changes}
+
+    def state_before(self, event_ids: Sequence[str]) -> dict[Key, Event]:
+        """The state before an event that follows those, resolved. Of the tip alone it is `self.state`
+        itself."""
+        if tuple(event_ids) == self.tips:
+            return self.state
+        states = [self.state_after(self.events[event_id]) for event_id in event_ids]
+        if len(states) == 1:
+            return states[0]
+        ids = [{key: event.event_id for key, event in state.items()} for state in states]
+        resolved = resolve(self.version, ids, self)
+        return {key: self.events[event_id] for key, event_id in resolved.items()}
 
     # ---- what tests do most ----
 
@@ -262,17 +280,6 @@ class RoomFactory:
             return self.tips
         events = [after] if isinstance(after, Event) else after
         return tuple(event.event_id for event in events)
-
-    def _merged(self, event_ids: Sequence[str]) -> dict[Key, Event]:
-        """The state after those events, resolved. Of the tip alone it is `self.state` itself."""
-        if tuple(event_ids) == self.tips:
-            return self.state
-        states = [self.state_after(self.events[event_id]) for event_id in event_ids]
-        if len(states) == 1:
-            return states[0]
-        ids = [{key: event.event_id for key, event in state.items()} for state in states]
-        resolved = resolve(self.version, ids, self)
-        return {key: self.events[event_id] for key, event_id in resolved.items()}
 
     def _key(self, server_name: str) -> SigningKey:
         if server_name not in self._keys:
