@@ -15,7 +15,9 @@ import trio
 from werkzeug.datastructures import Headers
 
 from minihs.config import Config
+from minihs.e2ee.service import E2ee
 from minihs.matrix.errors import unauthorized
+from minihs.push.rules import PushRules
 from minihs.runtime import Runtime
 from minihs.signing_key import load_or_create
 from minihs.store.database import Database
@@ -106,5 +108,7 @@ def build(config: Config, runtime: Runtime, db: Database, nursery: trio.Nursery)
         db=db,
         signing_key=signing_key,
         users=users,
+        e2ee=E2ee(db, runtime, config),
+        push_rules=PushRules(db),
         request_auth=request_auth,
     )

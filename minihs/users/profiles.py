@@ -46,14 +46,19 @@ class Profiles:
         self._rooms = rooms
         self._federation = federation
 
-    async def get(self, user_id: str, field: str | None = None) -> JsonObject:
-        """A profile, or one field of it; M_NOT_FOUND for unknown users and fields."""
+    async def get(self, user_id: str, field: str | None = None, *, asker: Requester | None) -> JsonObject:
+        """A profile, or one field of it; M_NOT_FOUND for unknown users and fields.
+
+        Only our users can make us ask other servers.
+        """
         if not is_user_id(user_id):
             raise invalid_param("This is not a user id.")
         if field is not None:
             check_field_name(field)
         if domain_of(user_id) == self._server_name:
             return self.local(user_id, field)
+        if asker is None:
+            raise forbidden("Log in to see profiles of other servers' users.")
         profile = await self._ask(user_id, field)
         if field is None:
             return profile
@@ -85,7 +90,7 @@ class Profiles:
                 raise forbidden("The user's server doesn't show this profile.") from error
             raise not_found("There is no such user.") from error
         except FederationError as error:
-            raise not_found("The user's server can't be reached.") from error
+            raise MatrixError(502, "M_UNKNOWN", "The user's server can't be reached.") from error
         return {
             name: value
             for name, value in profile.items()

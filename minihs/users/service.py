@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from minihs.config import Config
-from minihs.matrix.errors import forbidden, not_found
+from minihs.matrix.errors import forbidden, invalid_param, not_found
+from minihs.matrix.ids import domain_of, is_user_id
 from minihs.requester import Requester
 from minihs.runtime import Runtime
-from minihs.store import tokens
+from minihs.store import devices, tokens
 from minihs.store import users as user_store
 from minihs.store.database import Database
 from minihs.users import ports
@@ -74,6 +75,14 @@ class Users:
         user_id: str = answer["user_id"]
         return user_id
 
+    def exists(self, user_id: str) -> bool:
+        """An account of this server that was not deactivated."""
+        return user_store.is_active(self._db.read, user_id)
+
+    def local_profile(self, user_id: str) -> JsonObject:
+        """All profile fields of a local user: what other servers may ask for."""
+        return self.profiles.local(user_id)
+
     async def new_openid_token(self, requester: Requester, user_id: str) -> JsonObject:
         """POST /user/{userId}/openid/request_token."""
         check_own(requester, user_id)
@@ -100,6 +109,8 @@ class Users:
         """The account, for an administrator who may look at it."""
         if not requester.is_admin:
             raise forbidden("Only an administrator may do this.")
+        if not is_user_id(user_id) or domain_of(user_id) != self._server_name:
+            raise invalid_param("This is not a user of this server.")
         user = user_store.get(self._db.read, user_id)
         if user is None or user.deactivated:
             raise not_found("There is no such account on this server.")
@@ -112,6 +123,15 @@ class Users:
     async def set_suspended(self, requester: Requester, user_id: str, suspended: bool) -> None:
         self._check_other(requester, self.moderated(requester, user_id))
         await self._db.write(lambda tx: user_store.set_suspended(tx, user_id, suspended))
+
+    def whois(self, user_id: str) -> JsonObject:
+        """When and from where a user's devices were last seen."""
+        found: JsonObject = {}
+        for device in devices.of_user(self._db.read, user_id):
+            connection = {"ip": device.last_seen_ip, "last_seen": device.last_seen_ts}
+            known = {name: value for name, value in connection.items() if value is not None}
+            found[device.device_id] = {"sessions": [{"connections": [known]}]}
+        return {"user_id": user_id, "devices": found}
 
     def _check_other(self, requester: Requester, user: user_store.User) -> None:
         if user.user_id == requester.user_id or user.admin:

@@ -9,6 +9,7 @@ route → authenticate → rate limit → handler → answer.
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator, Iterable
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -30,23 +31,52 @@ from minihs.web.client_address import client_address
 from minihs.web.errors import error_answer, routing_refusal
 from minihs.web.rate_limits import RateLimiter, network_of
 from minihs.web.requester import access_token, authenticate
-from minihs.web.routes import admin, well_known
-from minihs.web.routes.client import versions
+from minihs.web.routes import admin, synapse_admin, well_known
+from minihs.web.routes.client import (
+    account,
+    account_data,
+    devices,
+    filters,
+    keys,
+    login,
+    misc,
+    profile,
+    push_rules,
+    register,
+    room_keys,
+    server_admin,
+    to_device,
+    versions,
+)
 from minihs.web.routing import Answer, Auth, Call, Route
 from minihs.web.services import Services
 
 ROUTE_MODULES: list[ModuleType] = [
     admin,
-    versions,
+    synapse_admin,
     well_known,
+    account,
+    account_data,
+    devices,
+    filters,
+    keys,
+    login,
+    misc,
+    profile,
+    push_rules,
+    register,
+    room_keys,
+    server_admin,
+    to_device,
+    versions,
 ]
 
-CORS_HEADERS = [
+CORS_HEADERS = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS, HEAD"),
     (b"access-control-allow-headers", b"X-Requested-With, Content-Type, Authorization, Range"),
     (b"access-control-expose-headers", b"Content-Disposition, Content-Range, Retry-After"),
-]
+)
 
 SERVER_TO_SERVER = (b"/_matrix/federation/", b"/_matrix/key/")
 """Paths that no browser has a use for; all others, unknown ones included, carry the CORS headers."""
@@ -155,30 +185,41 @@ class Exchange(TrioASGIHTTPConnection):
         path = self.scope["raw_path"]
         structlog.contextvars.bind_contextvars(method=request.method, path=path.decode("ascii")[:200])
         try:
-            answer = await self.app.answer(request)
+            answer = as_bytes(await self.app.answer(request))
         except ClientDisconnectedError:
             nursery.cancel_scope.cancel()
             return
         except Exception as error:  # noqa: BLE001 - the edge: bugs are logged and answered
-            answer = error_answer(error, self.app.services.runtime.random)
+            answer = as_bytes(error_answer(error, self.app.services.runtime.random))
         request.body.discard()
-        headers = [] if path.startswith(SERVER_TO_SERVER) else list(CORS_HEADERS)
-        await send_answer(send, answer, headers)
+        await send_answer(send, answer, () if path.startswith(SERVER_TO_SERVER) else CORS_HEADERS)
         log.debug("answered", status=answer.status, ms=round((time.perf_counter() - started) * 1000, 1))
         nursery.cancel_scope.cancel()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         structlog.contextvars.clear_contextvars()
-        await super().__call__(receive, send)
+        request = self._create_request_from_scope(send)
+        # Only one more task: it takes in the body, and cancels this one when the client hangs up.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.handle_messages, nursery, request, receive)
+            await self.handle_request(nursery, request, send)
 
 
-async def send_answer(send: ASGISendCallable, answer: Answer, headers: list[tuple[bytes, bytes]]) -> None:
-    body = answer.body
-    if body is None:
-        body = canonical.dumps(answer.json)
-        headers.append((b"content-type", b"application/json"))
+def as_bytes(answer: Answer) -> Answer:
+    """JSON becomes a body."""
+    if answer.body is not None:
+        return answer
+    headers = {"Content-Type": "application/json", **answer.headers}
+    return Answer(answer.status, body=canonical.dumps(answer.json), headers=headers)
+
+
+async def send_answer(
+    send: ASGISendCallable, answer: Answer, more_headers: Iterable[tuple[bytes, bytes]]
+) -> None:
+    headers = [*more_headers]
     for name, value in answer.headers.items():
         headers.append((name.lower().encode("ascii"), value.encode("latin-1")))
+    body = answer.body
     if isinstance(body, bytes):
         headers.append((b"content-length", str(len(body)).encode()))
     await send(
@@ -186,7 +227,11 @@ async def send_answer(send: ASGISendCallable, answer: Answer, headers: list[tupl
     )
     if isinstance(body, bytes):
         await send({"type": "http.response.body", "body": body, "more_body": False})
-        return
-    async for chunk in body:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    elif body is not None:
+        try:
+            async for chunk in body:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

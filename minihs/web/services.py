@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from werkzeug.datastructures import Headers
 
 from minihs.config import Config
+from minihs.e2ee.service import E2ee
 from minihs.matrix.signatures import SigningKey
+from minihs.push.rules import PushRules
 from minihs.runtime import Runtime
 from minihs.store.database import Database
 from minihs.users.service import Users
@@ -35,4 +37,6 @@ class Services:
     db: Database
     signing_key: SigningKey
     users: Users
+    e2ee: E2ee
+    push_rules: PushRules
     request_auth: RequestAuthenticator
