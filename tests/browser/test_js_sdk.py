@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""matrix-js-sdk in headless Chromium against a running homeserver: what every browser client stands on.
+
+The page (page.html, page.js) and its driver (drive.mjs) are the tests' own. Needs Node.js and Chromium; without them the
+tests are skipped and say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.interop.kit.authority import Authority
+from tests.interop.kit.client import Client
+from tests.interop.kit.homeserver import Homeserver, Place, log_shown_on_failure
+from tests.interop.kit.pair import KINDS
+from tests.interop.kit.ports import free_port
+
+HERE = Path(__file__).parent
+# synapse is the control: what fails there is a fault of the page.
+SERVERS = os.environ.get("MINIHS_BROWSER_SERVERS", "minihs").split(",")
+STORY_SECONDS = 240.0
+
+
+def chromium() -> str | None:
+    given = os.environ.get("CHROMIUM")
+    return (
+        given or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    )
+
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(chromium() is None, reason="no Chromium (Debian: apt-get install chromium)"),
+    pytest.mark.skipif(shutil.which("npm") is None, reason="no Node.js with npm"),
+]
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    """The page and matrix-js-sdk in one file, made again only when a source changed."""
+    sources = [
+        HERE / name for name in ("package.json", "package-lock.json", "page.js", "page.html", "copy.mjs")
+    ]
+    wanted = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    stamp = HERE / "dist" / "made-from"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        for command in (["ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["run", "build"]):
+            made = subprocess.run(["npm", *command], cwd=HERE, capture_output=True, text=True, check=False)
+            assert made.returncode == 0, made.stdout + made.stderr
+        stamp.write_text(wanted)
+    return HERE / "dist"
+
+
+@pytest.fixture(params=SERVERS)
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Homeserver]:
+    port = free_port()
+    authority = Authority.create(tmp_path / "ca")
+    place = Place(f"localhost:{port}", tmp_path / "server", port, free_port(), authority)
+    async with KINDS[request.param](place) as running:
+        with log_shown_on_failure(running):
+            yield running
+
+
+async def drive(story: str, server: Homeserver, people: tuple[str, str], out: Path) -> None:
+    """Runs a story of drive.mjs; people are localparts, their passwords those of the test's registration."""
+    arguments = [
+        argument for name in people for argument in (f"@{name}:{server.server_name}", f"password of {name}")
+    ]
+    environment = {**os.environ, "CHROMIUM": chromium() or "", "OUT": str(out)}
+    with trio.fail_after(STORY_SECONDS):
+        done = await trio.run_process(
+            ["node", str(HERE / "drive.mjs"), story, server.base_url, *arguments],
+            env=environment,
+            capture_stdout=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout.decode()
+
+
+@pytest.fixture
+async def berta(server: Homeserver) -> AsyncIterator[Client]:
+    """Anna and Berta have accounts; this is Berta on the API."""
+    await (await server.register("anna")).aclose()
+    client = await server.register("berta")
+    yield client
+    await client.aclose()
+
+
+async def test_one_signs_in_creates_a_room_talks_and_reloads(
+    server: Homeserver, bundle: Path, berta: Client, tmp_path: Path
+) -> None:
+
+    async def answer() -> None:
+        room = await berta.wait_until(
+            lambda: next(iter(berta.invites), None), "an invite", seconds=STORY_SECONDS
+        )
+        await berta.join(room)
+        await berta.wait_for(
+            room,
+            lambda event: event["content"].get("body") == "hello from the browser",
+            "the browser's message",
+        )
+        await berta.say(room, "hello from the API")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        await drive("plain", server, ("anna", "berta"), tmp_path)
+
+
+@pytest.mark.slow
+async def test_two_browsers_read_each_others_encrypted_messages(
+    server: Homeserver, bundle: Path, berta: Client, tmp_path: Path
+) -> None:
+    await drive("encrypted", server, ("anna", "berta"), tmp_path)
