@@ -89,7 +89,7 @@ def make_edge(
 class Response:
     def __init__(self, head: h11.Response, body: bytes) -> None:
         self.status = head.status_code
-        self.headers = Headers([(name.decode(), value.decode()) for name, value in head.headers])
+        self.headers = Headers([(name.decode(), value.decode("latin-1")) for name, value in head.headers])
         self.body = body
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import AsyncIterator
 
 import psutil
 import pytest
@@ -547,3 +548,52 @@ class TestVersions:
         rooms = response.json["capabilities"]["m.room_versions"]
         assert rooms["default"] == "12"
         assert set(rooms["available"]) == {str(number) for number in range(1, 13)}
+
+
+class TestAnswers:
+    async def test_a_stream_that_breaks_is_cut_short_for_all_to_see(self, autojump_clock: object) -> None:
+        routes = Routes()
+        closed: list[bool] = []
+
+        @routes.get("/_test/stream", auth=NONE)
+        async def stream(_: Call) -> Answer:
+            async def body() -> AsyncIterator[bytes]:
+                try:
+                    yield b"beginning"
+                    raise OSError("the disk is gone")
+                finally:
+                    closed.append(True)
+
+            return Answer(body=body(), headers={"Content-Type": "text/plain"})
+
+        async with open_house(routes) as house:
+            visitor = house.visit()
+            await visitor.send(b"GET /_test/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            received = await visitor.everything()
+            assert b"beginning" in received
+            assert not received.endswith(b"0\r\n\r\n")  # the end of a chunked body that is whole
+            assert closed == [True]
+            assert (await house.ask("GET", VERSIONS)).status == 200
+
+    async def test_an_answer_that_has_no_json_form_is_a_bug_and_said_so(self, autojump_clock: object) -> None:
+        routes = Routes()
+
+        @routes.get("/_test/odd", auth=NONE)
+        async def odd(_: Call) -> JsonObject:
+            return {"a": object()}
+
+        async with open_house(routes) as house:
+            assert is_refusal(await house.ask("GET", "/_test/odd"), 500, "M_UNKNOWN")
+
+    async def test_status_headers_and_bytes_are_sent_as_given(self, autojump_clock: object) -> None:
+        routes = Routes()
+
+        @routes.get("/_test/bytes", auth=NONE)
+        async def file(_: Call) -> Answer:
+            return Answer(201, body=b"\x00\xff", headers={"Content-Type": "image/png", "X-Extra": "é"})
+
+        async with open_house(routes) as house:
+            response = await house.ask("GET", "/_test/bytes")
+        assert (response.status, response.body) == (201, b"\x00\xff")
+        assert response.headers["Content-Type"] == "image/png"
+        assert has_cors(response)
