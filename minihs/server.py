@@ -21,6 +21,8 @@ from minihs.push.rules import PushRules
 from minihs.runtime import Runtime
 from minihs.signing_key import load_or_create
 from minihs.store.database import Database
+from minihs.sync.ports import NoEdus, NoHistory, OpenAcls
+from minihs.sync.service import Sync
 from minihs.users.service import Users
 from minihs.web.app import App
 from minihs.web.connection import Address
@@ -102,6 +104,8 @@ def build(config: Config, runtime: Runtime, db: Database, nursery: trio.Nursery)
     users = Users(db, runtime, config)
     nursery.start_soon(users.run)
     request_auth = NoRequestAuth()
+    sync = Sync(db, runtime, config.server_name)
+    sync.connect(edus=NoEdus(), acls=OpenAcls(), history=NoHistory())
     return Services(
         config=config,
         runtime=runtime,
@@ -110,5 +114,6 @@ def build(config: Config, runtime: Runtime, db: Database, nursery: trio.Nursery)
         users=users,
         e2ee=E2ee(db, runtime, config),
         push_rules=PushRules(db),
+        sync=sync,
         request_auth=request_auth,
     )

@@ -147,14 +147,13 @@ def _make_events(context: SyncContext, rows: dict[int, EventRow], shown: set[int
 def _entry(
     context: SyncContext, part: RoomPart, state: Sequence[EventRow], events: dict[int, JsonObject]
 ) -> JsonObject:
-    state_name = "state_after" if context.request.use_state_after else "state"
     entry: dict[str, Any] = {
         "timeline": {
             "events": [events[row.nid] for row in part.timeline if row.nid in events],
             "limited": part.limited,
             "prev_batch": part.prev_batch,
         },
-        state_name: {"events": [events[row.nid] for row in state if row.nid in events]},
+        context.request.state_name: {"events": [events[row.nid] for row in state if row.nid in events]},
         "account_data": {"events": part.account_data},
     }
     if part.task.section is Section.JOIN:

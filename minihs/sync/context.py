@@ -17,6 +17,11 @@ from minihs.sync.room_list import RoomTask
 from minihs.sync.tokens import SyncToken
 
 
+STATE = "state"
+STATE_AFTER = "state_after"
+UNSTABLE_STATE_AFTER = "org.matrix.msc4222.state_after"
+
+
 @dataclass(frozen=True, slots=True)
 class TypingNews:
     """Who types in rooms where that changed; taken from memory before the answer is built, maybe in a thread."""
@@ -34,7 +39,13 @@ class SyncRequest:
     filter: SyncFilter
     since: SyncToken | None
     full_state: bool = False
-    use_state_after: bool = False
+    state_name: str = STATE
+    """What the section with the state is called: STATE, or a name that ends in `state_after`."""
+
+    @property
+    def use_state_after(self) -> bool:
+        """The state is that at the end of the timeline, not that at its start."""
+        return self.state_name != STATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from minihs.store.database import Database
 from minihs.store.reader import Reader
 from minihs.sync.build import Built, build
 from minihs.sync.client_events import Viewer
-from minihs.sync.context import SyncContext, SyncRequest, TypingNews
+from minihs.sync.context import STATE, SyncContext, SyncRequest, TypingNews
 from minihs.sync.filters import SyncFilter
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.lazy_members import Delivery, LazyMembers
@@ -44,7 +44,7 @@ class SyncOptions:
     since: str = ""
     timeout_ms: int = 0
     full_state: bool = False
-    use_state_after: bool = False
+    state_name: str = STATE
 
 
 class Syncer:
@@ -76,7 +76,7 @@ class Syncer:
             options.filter,
             since,
             options.full_state,
-            options.use_state_after,
+            options.state_name,
         )
         built, delivery = await self._wait_for_news(request, options)
         if options.filter.lazy_load_members:

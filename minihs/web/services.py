@@ -17,6 +17,7 @@ from minihs.matrix.signatures import SigningKey
 from minihs.push.rules import PushRules
 from minihs.runtime import Runtime
 from minihs.store.database import Database
+from minihs.sync.service import Sync
 from minihs.users.service import Users
 
 
@@ -39,4 +40,5 @@ class Services:
     users: Users
     e2ee: E2ee
     push_rules: PushRules
+    sync: Sync
     request_auth: RequestAuthenticator

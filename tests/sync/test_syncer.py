@@ -33,7 +33,7 @@ async def test_state_is_what_was_before_the_timeline(world: World) -> None:
     assert [event["type"] for event in joined["timeline"]["events"]] == ["m.room.name", "m.room.message"]
     assert joined["timeline"]["limited"] is True
     assert state_of(joined["state"])["m.room.name", ""]["content"] == {"name": "old name"}
-    after = await world.sync(ALICE, filter={"room": {"timeline": {"limit": 2}}}, use_state_after=True)
+    after = await world.sync(ALICE, filter={"room": {"timeline": {"limit": 2}}}, state_name="state_after")
     joined = after["rooms"]["join"][room]
     assert "state" not in joined
     assert state_of(joined["state_after"])["m.room.name", ""]["content"] == {"name": "new name"}
@@ -223,10 +223,10 @@ async def test_the_winner_of_a_fork_that_no_timeline_event_sets_comes_as_state(w
     await world.member(DAVE, room, "join")
     fork = world.tips(room)
     await world.rooms.send(ALICE, room, "m.room.topic", {"topic": "by alice"}, state_key="")
-    first = await world.sync(ALICE, use_state_after=True)
+    first = await world.sync(ALICE, state_name="state_after")
     await world.receive(DAVE, room, "m.room.topic", {"topic": "by dave"}, "", after=fork)
-    joined = (await world.sync(ALICE, first["next_batch"], use_state_after=True))["rooms"]["join"][room]
-    current = (await world.sync(CAROL)) and await world.sync(ALICE, use_state_after=True)
+    joined = (await world.sync(ALICE, first["next_batch"], state_name="state_after"))["rooms"]["join"][room]
+    current = (await world.sync(CAROL)) and await world.sync(ALICE, state_name="state_after")
     whole = state_of(current["rooms"]["join"][room]["state_after"])
     told = state_of(first["rooms"]["join"][room]["state_after"]) | state_of(joined["state_after"])
     assert told["m.room.topic", ""]["event_id"] == whole["m.room.topic", ""]["event_id"]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reading side of a server under one name: what routes call, and what the federation hands in.
+
+Rooms and sync need each other: rooms ask what other servers may see and hand in their typing and receipts; sync asks
+rooms for ACLs and history. So this is made first, given to rooms, and then told of them by `connect`.
+"""
+
+from __future__ import annotations
+
+from minihs.matrix.canonical import JsonObject
+from minihs.runtime import Runtime
+from minihs.store.database import Database
+from minihs.sync.group_facts import GroupFacts
+from minihs.sync.messages import Messages
+from minihs.sync.notifier import Notifier
+from minihs.sync.ports import EduQueue, History, ServerAcls
+from minihs.sync.public_rooms import PublicRooms
+from minihs.sync.receipts import Receipts
+from minihs.sync.room_reads import RoomReads
+from minihs.sync.syncer import Syncer
+from minihs.sync.typing import Typing
+from minihs.sync.visibility import HostVisibility
+
+
+class Sync:
+    typing: Typing
+    receipts: Receipts
+    syncer: Syncer
+    messages: Messages
+
+    def __init__(self, db: Database, runtime: Runtime, our_name: str) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._our_name = our_name
+        self.notifier = Notifier()
+        db.on_commit(self.notifier.wake)
+        self.facts = GroupFacts()
+        self.visible_to = HostVisibility(db.read, self.facts)
+        """For `rooms`: which events another server may see."""
+        self.reads = RoomReads(db, runtime, self.facts)
+        self.public_rooms = PublicRooms(db)
+
+    def connect(self, *, edus: EduQueue, acls: ServerAcls, history: History) -> None:
+        """Call once, before the first request is served."""
+        db, runtime = self._db, self._runtime
+        self.typing = Typing(db.read, runtime, self.notifier, self._our_name, edus=edus, acls=acls)
+        self.receipts = Receipts(db, runtime, self._our_name, edus=edus, acls=acls)
+        self.syncer = Syncer(db, runtime, self.notifier, self.typing, self.facts)
+        self.messages = Messages(db, runtime, self.facts, history)
+
+    async def receive_typing(self, origin: str, content: JsonObject) -> None:
+        """Handler of m.typing EDUs."""
+        self.typing.receive_typing(origin, content)
+
+    async def receive_receipts(self, origin: str, content: JsonObject) -> None:
+        """Handler of m.receipt EDUs."""
+        await self.receipts.receive_receipts(origin, content)
