@@ -8,21 +8,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
 import trio
-from werkzeug.datastructures import Headers
 
 from minihs.config import Config
 from minihs.e2ee.service import E2ee
-from minihs.matrix.errors import unauthorized
+from minihs.federation.addresses import AddressPolicy
+from minihs.federation.client import FederationClient
+from minihs.federation.dial import Dialler, tls_context
+from minihs.federation.discovery import Discovery
+from minihs.federation.keyring import Keyring
+from minihs.federation.network import Network, Resolver, TcpNetwork
+from minihs.federation.pools import Pools
+from minihs.federation.request_auth import RequestAuth
+from minihs.federation.resolver import DnsResolver
+from minihs.federation.senders import Senders
 from minihs.push.rules import PushRules
+from minihs.rooms.service import Rooms
 from minihs.runtime import Runtime
 from minihs.signing_key import load_or_create
 from minihs.store.database import Database
-from minihs.sync.ports import NoEdus, NoHistory, OpenAcls
 from minihs.sync.service import Sync
+from minihs.users.local import LocalUsers
 from minihs.users.service import Users
 from minihs.web.app import App
 from minihs.web.connection import Address
@@ -30,13 +38,6 @@ from minihs.web.services import Services
 from minihs.web.serving import Edge
 
 log = structlog.get_logger(__name__)
-
-
-class NoRequestAuth:
-    """Stands in until signatures of requests are checked."""
-
-    async def authenticate(self, method: str, raw_uri: str, headers: Headers, content: Any) -> str:
-        raise unauthorized("This server can't check signatures yet.")
 
 
 class Server:
@@ -55,8 +56,8 @@ class Server:
         config: Config,
         runtime: Runtime | None = None,
         *,
-        network: Any = None,
-        resolver: Any = None,
+        network: Network | None = None,
+        resolver: Resolver | None = None,
         inline_database: bool = False,
     ) -> AsyncIterator[Server]:
         """Build the parts and start what runs by itself; `serve` or `handle` then let the world in.
@@ -75,7 +76,7 @@ class Server:
             ) as db,
             trio.open_nursery() as nursery,
         ):
-            server = cls(build(config, runtime, db, nursery), nursery)
+            server = cls(build(config, runtime, db, nursery, network or TcpNetwork(), resolver or DnsResolver()), nursery)
             try:
                 yield server
             finally:
@@ -98,22 +99,61 @@ class Server:
         self._stop.set()
 
 
-def build(config: Config, runtime: Runtime, db: Database, nursery: trio.Nursery) -> Services:
+def build(
+    config: Config,
+    runtime: Runtime,
+    db: Database,
+    nursery: trio.Nursery,
+    network: Network,
+    resolver: Resolver,
+) -> Services:
     """The parts, in the order in which they need each other."""
     signing_key = load_or_create(config.signing_key_path, runtime.random)
-    users = Users(db, runtime, config)
-    nursery.start_soon(users.run)
-    request_auth = NoRequestAuth()
-    sync = Sync(db, runtime, config.server_name)
-    sync.connect(edus=NoEdus(), acls=OpenAcls(), history=NoHistory())
+    our_name = config.server_name
+    dialler = Dialler(
+        network,
+        resolver,
+        AddressPolicy(config.federation.allow_networks),
+        tls_context(verify=config.federation.verify_tls, ca_file=config.federation.ca_file),
+    )
+    discovery = Discovery(runtime, db, resolver, dialler)
+    federation = FederationClient(
+        our_name, signing_key, runtime, discovery, Pools(runtime, dialler), config.data_path
+    )
+    keyring = Keyring(our_name, signing_key, db, runtime, federation)
+    senders = Senders(our_name, db, runtime, federation)
+    sync = Sync(db, runtime, our_name)
+    e2ee = E2ee(db, runtime, config, federation=federation)
+    rooms = Rooms(
+        our_name=our_name,
+        signing_key=signing_key,
+        db=db,
+        runtime=runtime,
+        keys=keyring,
+        federation=federation,
+        users=LocalUsers(db),
+        visible_to=sync.visible_to,
+        durable_edus=e2ee.edu_handlers,
+        fleeting_edus={"m.typing": sync.receive_typing, "m.receipt": sync.receive_receipts},
+        default_room_version=config.rooms.default_version,
+        nursery=nursery,
+    )
+    sync.connect(edus=senders, acls=rooms.acls, history=rooms)
+    users = Users(db, runtime, config, rooms=rooms, federation=federation)
+    for part in (users, rooms, senders):
+        nursery.start_soon(part.run)
     return Services(
         config=config,
         runtime=runtime,
         db=db,
         signing_key=signing_key,
         users=users,
-        e2ee=E2ee(db, runtime, config),
+        e2ee=e2ee,
         push_rules=PushRules(db),
         sync=sync,
-        request_auth=request_auth,
+        rooms=rooms,
+        keyring=keyring,
+        federation=federation,
+        senders=senders,
+        request_auth=RequestAuth(our_name, keyring),
     )

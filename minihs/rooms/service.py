@@ -256,12 +256,9 @@ class Rooms:
     async def forget(self, user_id: str, room_id: str) -> None:
         await self.members.forget(user_id, room_id)
 
-    async def update_profile(
-        self, user_id: str, *, displayname: str | None, avatar_url: str | None
-    ) -> None:
+    async def update_profile(self, user_id: str) -> None:
         """Send the user's new profile to the rooms they are in. A room that refuses is logged, no more."""
-        fields = {"displayname": displayname, "avatar_url": avatar_url}
-        profile = {name: value for name, value in fields.items() if value is not None}
+        profile = self._users.member_profile(user_id)
         for held in memberships.of_user(self.parts.db.read, user_id):
             if held.membership != "join":
                 continue

@@ -90,7 +90,7 @@ def next_edus(db: Reader, host_nid: int, limit: int) -> list[tuple[int, str]]:
     return list(
         db.execute(
             "SELECT seq, edu FROM outbound_edus WHERE host_nid = ? "
-            'ORDER BY edu NOT LIKE \'{"edu_type":"m.direct_to_device"%\', seq LIMIT ?',
+            "ORDER BY (json_extract(edu, '$.edu_type') <> 'm.direct_to_device'), seq LIMIT ?",
             (host_nid, limit),
         ).fetchall()
     )

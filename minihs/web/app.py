@@ -58,6 +58,9 @@ from minihs.web.routes.client import (
     typing,
     versions,
 )
+from minihs.web.routes.federation import events as federation_events
+from minihs.web.routes.federation import keys as server_keys
+from minihs.web.routes.federation import membership, queries, transactions
 from minihs.web.routing import Answer, Auth, Call, Route
 from minihs.web.services import Services
 
@@ -89,6 +92,11 @@ ROUTE_MODULES: list[ModuleType] = [
     to_device,
     typing,
     versions,
+    federation_events,
+    membership,
+    queries,
+    server_keys,
+    transactions,
 ]
 
 CORS_HEADERS = (

@@ -13,8 +13,12 @@ from werkzeug.datastructures import Headers
 
 from minihs.config import Config
 from minihs.e2ee.service import E2ee
+from minihs.federation.client import FederationClient
+from minihs.federation.keyring import Keyring
+from minihs.federation.senders import Senders
 from minihs.matrix.signatures import SigningKey
 from minihs.push.rules import PushRules
+from minihs.rooms.service import Rooms
 from minihs.runtime import Runtime
 from minihs.store.database import Database
 from minihs.sync.service import Sync
@@ -41,4 +45,8 @@ class Services:
     e2ee: E2ee
     push_rules: PushRules
     sync: Sync
+    rooms: Rooms
+    keyring: Keyring
+    federation: FederationClient
+    senders: Senders
     request_auth: RequestAuthenticator

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import minihs
 from minihs.matrix.canonical import JsonObject
-from minihs.matrix.errors import invalid_param, not_found
+from minihs.matrix.errors import invalid_param
 from minihs.matrix.ids import domain_of, is_room_alias, is_user_id
 from minihs.web.routing import FEDERATION, NONE, Call, Routes
 
@@ -33,10 +33,4 @@ async def profile(call: Call) -> JsonObject:
     user_id = call.query.require("user_id")
     if not is_user_id(user_id) or domain_of(user_id) != call.services.config.server_name:
         raise invalid_param("The user is not one of this server.")
-    field = call.query.get("field")
-    if not call.services.users.exists(user_id):
-        raise not_found("There is no such user here.")
-    known = call.services.users.local_profile(user_id)
-    if field is None:
-        return known
-    return {field: known[field]} if field in known else {}
+    return call.services.users.profiles.local(user_id, call.query.get("field"))
