@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ async def test_a_failing_closure_raises_its_error_and_leaves_nothing(either_db: 
 
 
 async def test_writes_that_wait_together_share_one_commit(db: Database) -> None:
-    commits = []
+    commits: list[frozenset[str]] = []
     db.on_commit(commits.append)
 
     async def write(item: int) -> None:
@@ -234,7 +235,7 @@ async def test_closing_finishes_what_is_queued(tmp_path: Path) -> None:
     ):
         nursery.start_soon(db.write, lambda _tx: go_on.wait(10))
         for item in range(5):
-            nursery.start_soon(db.write, lambda tx, item=item: add(tx, item))
+            nursery.start_soon(db.write, partial(add, item=item))
         await trio.testing.wait_all_tasks_blocked()
         assert items(db.read) == []
         nursery.start_soon(open_the_gate)
@@ -363,13 +364,13 @@ async def test_the_log_is_copied_into_the_database_as_it_grows(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "CHECKPOINT_PAGES", 50)
-    for start in range(0, 4000, 100):
+
+    def fill(tx: Tx, start: int) -> None:
         rows = [(n, f"{n:0500}") for n in range(start, start + 100)]
-        await db.write(
-            lambda tx, rows=rows: (
-                tx.executemany("INSERT INTO items (item, text) VALUES (?, ?)", rows).rowcount
-            )
-        )
+        tx.executemany("INSERT INTO items (item, text) VALUES (?, ?)", rows)
+
+    for start in range(0, 4000, 100):
+        await db.write(partial(fill, start=start))
     size = db.path.with_name("test.db-wal").stat().st_size
     assert size < 2 << 20  # all of it is more than 4 MiB
     assert db.path.stat().st_size > 2 << 20
@@ -378,7 +379,7 @@ async def test_the_log_is_copied_into_the_database_as_it_grows(
 async def test_many_writers_lose_nothing(db: Database) -> None:
     async def write(start: int) -> None:
         for item in range(start, start + 25):
-            assert await db.write(lambda tx, item=item: add(tx, item)) == item
+            assert await db.write(partial(add, item=item)) == item
 
     async with trio.open_nursery() as nursery:
         for start in range(0, 500, 25):
