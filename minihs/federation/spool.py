@@ -29,7 +29,8 @@ class _JoinAnswer(msgspec.Struct):
 
     state: list[msgspec.Raw]
     auth_chain: list[msgspec.Raw]
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw = msgspec.Raw(b"null")
+    """(`Raw | None` would be read as "null only".)"""
     members_omitted: bool = False
     servers_in_room: list[str] | None = None
     origin: str | None = None
@@ -68,14 +69,13 @@ class SpooledJoin:
         self.event: JsonObject | None = None
         self.size = size
         """Bytes of the whole answer."""
-        if answer.event is not None:
-            try:
-                event = canonical.loads(bytes(answer.event))
-            except ValueError as error:
-                raise BadAnswer(f"the event is bad JSON: {error}") from error
-            if event is not None and not isinstance(event, dict):
-                raise BadAnswer("the event is not an object")
-            self.event = event
+        try:
+            event = canonical.loads(bytes(answer.event))
+        except ValueError as error:
+            raise BadAnswer(f"the event is bad JSON: {error}") from error
+        if event is not None and not isinstance(event, dict):
+            raise BadAnswer("the event is not an object")
+        self.event = event
 
     def __repr__(self) -> str:
         return f"<SpooledJoin: {len(self.state)} state, {len(self.auth_chain)} auth chain, {self.size} bytes>"
