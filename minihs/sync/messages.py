@@ -101,14 +101,14 @@ class Messages:
     ) -> _Page:
         db, room_nid = select.db, access.room_nid
         found: list[EventRow] = []
-        place, tries, want = start, 0, limit + 1
-        for _ in range(MAX_ROUNDS + MAX_BACKFILLS):
-            rows = timeline.page_back(db, room_nid, *place, want)
-            gap = _gap(db, room_nid, place, rows, is_last=len(rows) < want)
-            if gap is not None and access.joined and tries < MAX_BACKFILLS and gap > stop:
-                tries += 1
+        place, want = start, limit + 1
+        tries = MAX_BACKFILLS if access.joined else 0
+        for _ in range(MAX_ROUNDS):
+            rows, gap = _read_back(db, room_nid, place, want)
+            while gap is not None and gap > stop and tries > 0:
+                tries -= 1
                 if await self._fetch(access.room_id, gap, max(limit, BACKFILL_AT_LEAST)):
-                    continue
+                    rows, gap = _read_back(db, room_nid, place, want)
             inside = [row for row in rows if _place(row) > stop]
             place = _take(select, inside, found, limit, place, forward=False)
             if len(found) == limit:
@@ -221,6 +221,14 @@ def _take(
             if len(found) == limit:
                 break
     return place
+
+
+def _read_back(
+    db: Reader, room_nid: int, place: Place, want: int
+) -> tuple[list[EventRow], Place | None]:
+    """Up to `want` events at and before a place, and where history is missing among them."""
+    rows = timeline.page_back(db, room_nid, *place, want)
+    return rows, _gap(db, room_nid, place, rows, is_last=len(rows) < want)
 
 
 def _gap(
