@@ -80,13 +80,15 @@ class Database:
         *,
         inline: bool = False,
         synchronous: str = "FULL",
+        rehearse: bool = False,
         migrations: Sequence[Migration] | None = None,
     ) -> AsyncIterator[Database]:
         """Lock, migrate and open the database; on leaving, the writer finishes its queue and all is closed.
 
         When the outcome of a COMMIT is unknown, or the writer meets a bug, the body is cancelled and
         WriterStopped raised. `inline` runs closures on the loop instead of a thread, for tests under a
-        virtual clock; such a database may also do without fsync (`synchronous="OFF"`).
+        virtual clock; such a database may also do without fsync (`synchronous="OFF"`). `rehearse` runs each
+        closure twice, the first time in vain, to find those that are not re-runnable.
         """
         path = Path(path)
         steps = list(shipped() if migrations is None else migrations)
@@ -96,7 +98,7 @@ class Database:
             )
             scope = trio.CancelScope()
             kind = InlineDatabase if inline else ThreadedDatabase
-            writer = BatchWriter(connection)
+            writer = BatchWriter(connection, rehearse=rehearse)
             try:
                 database = kind(path, runtime, writer, scope)
             except BaseException:
@@ -219,17 +221,20 @@ class InlineDatabase(Database):
     """Runs each closure at once on the loop, in a transaction of its own."""
 
     def _submit(self, job: Job) -> None:
+        reader = cast("ReadConnection", self.read)
+        reader.in_closure = True
         try:
             self._writer.run([job])
         except Exception as error:  # noqa: BLE001 - raised from open()
             self._stop(error)
             job.fail(WriterStopped("the database writer stopped"))
+        finally:
+            reader.in_closure = False
         self._deliver([job])
 
     async def _wait(self, job: Job) -> None:
-        await (
-            trio.lowlevel.checkpoint()
-        )  # here the caller may be cancelled though its write is done, as with a thread
+        # As with a thread, the caller may be cancelled though its write is done.
+        await trio.lowlevel.checkpoint()
 
     async def _close(self) -> None:
         self._close_readers()

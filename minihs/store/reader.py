@@ -54,6 +54,8 @@ class ReadConnection:
         self._connection.execute("PRAGMA query_only = ON")
         self._connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         self._connection.execute("PRAGMA temp_store = MEMORY")
+        self.in_closure = False
+        """Set while closures run on the loop, where using the reader in one would go unnoticed."""
         self._budget = budget
         self._used = 0
         self._connection.set_progress_handler(self._progress, PROGRESS_STEP)
@@ -61,6 +63,8 @@ class ReadConnection:
         """State groups read lately; for minihs.store.state."""
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> sqlite3.Cursor:
+        if self.in_closure:
+            raise RuntimeError("a write closure reads through its transaction, not through the reader")
         self._used = 0
         return self._connection.execute(sql, parameters)
 

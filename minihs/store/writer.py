@@ -89,10 +89,6 @@ class Tx:
         if not connection.in_transaction:
             self._connection = None
 
-    def _close(self) -> set[str]:
-        self._connection = None
-        return self._keys
-
 
 class Job:
     """One closure, its outcome, and the task that waits for it (None: nobody, or it was cancelled)."""
@@ -113,10 +109,12 @@ class Job:
 
 
 class BatchWriter:
-    """Runs batches on the writing connection. Not thread-safe: one thread at a time."""
+    """Runs batches on the writing connection. For one thread at a time."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, rehearse: bool = False) -> None:
+        """With `rehearse` each closure is run, undone and run again, so that tests find those that can't be."""
         self._connection = connection
+        self._rehearse = rehearse
         self._in_closure = False
         connection.set_authorizer(self._authorize)
 
@@ -195,7 +193,18 @@ class BatchWriter:
         """Run one closure; its error, if any, is its own. False: the transaction is lost."""
         connection = self._connection
         connection.execute(_SAVE)
-        transaction = Tx(connection)
+        self._call(job)
+        if self._rehearse and job.error is None and connection.in_transaction:
+            connection.execute(_UNDO)
+            self._call(job)
+        if not connection.in_transaction:
+            if job.error is None:  # a closure that swallowed the error that ended its transaction
+                job.fail(sqlite3.OperationalError("the closure lost its transaction"))
+            return False
+        return self._end_savepoint(job)
+
+    def _call(self, job: Job) -> None:
+        transaction = Tx(self._connection)
         self._in_closure = True
         try:
             job.result, job.error = job.function(transaction), None
@@ -204,14 +213,11 @@ class BatchWriter:
                 job.result = None
         except BaseException as error:  # noqa: BLE001 - kept for the task that asked, which raises it
             job.fail(error)
+        else:
+            job.keys = transaction._keys
         finally:
             self._in_closure = False
-        job.keys = transaction._close() if job.error is None else set()
-        if not connection.in_transaction:
-            if job.error is None:  # a closure that swallowed the error that ended its transaction
-                job.fail(sqlite3.OperationalError("the closure lost its transaction"))
-            return False
-        return self._end_savepoint(job)
+            transaction._connection = None
 
     def _end_savepoint(self, job: Job) -> bool:
         connection = self._connection

@@ -260,6 +260,12 @@ async def test_the_reader_can_not_write(either_db: Database) -> None:
         await either_db.scan(lambda db: db.execute("DELETE FROM items").fetchall())
 
 
+async def test_a_closure_can_not_read_through_the_reader(either_db: Database) -> None:
+    with pytest.raises((RuntimeError, sqlite3.ProgrammingError)):
+        await either_db.write(lambda tx: (add(tx, 1), items(either_db.read)))
+    assert items(either_db.read) == []
+
+
 async def test_a_read_on_the_loop_that_takes_too_long_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,20 @@ def test_a_transaction_can_not_be_used_after_its_closure(writer: BatchWriter) ->
         kept.next_pos()
 
 
+def test_a_rehearsed_closure_runs_twice_and_counts_once(connection: sqlite3.Connection) -> None:
+    effects: list[int] = []
+
+    def closure(tx: Tx) -> int:
+        effects.append(1)  # what a closure must not do, and a rehearsal shows
+        tx.wake(f"run:{len(effects)}")
+        tx.execute("INSERT INTO items (text) VALUES ('x')")
+        return tx.next_pos()
+
+    (job,) = run(BatchWriter(connection, rehearse=True), closure)
+    assert (job.error, job.result, job.keys, len(effects)) == (None, 1, {"run:2"}, 2)
+    assert items(connection) == [1]
+
+
 def test_foreign_keys_are_enforced(writer: BatchWriter) -> None:
     (job,) = run(writer, lambda tx: tx.execute("INSERT INTO items (item, parent) VALUES (1, 2)").rowcount)
     assert isinstance(job.error, sqlite3.IntegrityError)
