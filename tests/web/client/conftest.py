@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from .kit import TestServer, open_server
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[TestServer]:
+    async with open_server(tmp_path, registration={"mode": "open"}) as server:
+        yield server
