@@ -77,7 +77,7 @@ async def _ask(dialler: Dialler, host: str, now_ms: int) -> WellKnown:
             max_bytes=MAX_BODY,
         )
         if response.status in REDIRECTS:
-            url = urljoin(url, response.headers.get("location", ""))
+            url = _joined(url, response.headers.get("location", ""))
             continue
         if response.status >= 500 or response.status == 429:
             raise NoAnswer(f"{host} answered {response.status} for its .well-known")
@@ -99,6 +99,13 @@ def _judge(response: http.HttpResponse, now_ms: int) -> WellKnown:
     if parse_server_name(server) is None:
         return WellKnown(None, ttl, "m.server is not a server name")
     return WellKnown(server, ttl)
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location) if location else ""
+    except ValueError:
+        return ""
 
 
 def _place(url: str) -> tuple[Target, str, str] | None:
