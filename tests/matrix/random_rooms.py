@@ -111,7 +111,7 @@ def forks(draw: Callable[..., Any], versions: list[str]) -> tuple[RoomFactory, l
 @st.composite
 def made_up_states(draw: Callable[..., Any], versions: list[str]) -> tuple[RoomFactory, list[State]]:
     """A room and states that no server should have: each key has, in each, any of its events, or none. Such
-    states do come from other servers when a gap is filled."""
+    states do come from other servers when a gap is filled. Some events count as rejected without being so."""
     room = draw(rooms(versions))
     by_key: dict[tuple[str, str], list[str | None]] = {}
     for event in room.events.values():
@@ -129,4 +129,5 @@ def made_up_states(draw: Callable[..., Any], versions: list[str]) -> tuple[RoomF
                 value = draw(st.sampled_from(choices))
             if value is not None:
                 state[key] = value
+    room.rejected |= set(draw(st.lists(st.sampled_from(list(room.events)[1:]), max_size=4)))
     return room, states

@@ -18,9 +18,10 @@ from tests.matrix.oracle_auth import allowed, auth_events_right
 from tests.matrix.random_rooms import State, forks, ids, made_up_states, rooms
 
 VERSIONS = list(ROOM_VERSIONS)
+FAMILIES = {"v1": ["1"], "v2": ["2", "3", "6", "8", "10", "11"], "v2.1": ["12"]}
 ALGORITHMS = ["1", "2", "6", "8", "10", "11", "12", "12"]
 SLOW = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 sets = forks(ALGORITHMS) | made_up_states(ALGORITHMS)
@@ -31,9 +32,12 @@ def by_oracle(room: RoomFactory, states: list[State]) -> State:
 
 
 @SLOW
-@given(sets)
-def test_the_result_is_the_oracles(given: tuple[RoomFactory, list[State]]) -> None:
-    room, states = given
+@pytest.mark.parametrize("family", list(FAMILIES))
+@given(st.data())
+def test_the_result_is_the_oracles(family: str, data: st.DataObject) -> None:
+    versions = FAMILIES[family]
+    room, states = data.draw(forks(versions) | made_up_states(versions))
+    assert room.version.state_res == family
     assert resolve(room.version, states, room) == by_oracle(room, states)
 
 
