@@ -27,6 +27,7 @@ LIMITS = {
     "registration": Limit(per_second=0.05, burst=5),
     "message": Limit(per_second=10.0, burst=100),
     "join": Limit(per_second=0.5, burst=20),  # each may cost other servers a lot
+    "notary": Limit(per_second=2.0, burst=100),  # each may make us ask another server
     "lookup": Limit(per_second=5.0, burst=50),  # unauthenticated or searching requests
 }
 
