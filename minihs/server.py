@@ -76,7 +76,10 @@ class Server:
             ) as db,
             trio.open_nursery() as nursery,
         ):
-            server = cls(build(config, runtime, db, nursery, network or TcpNetwork(), resolver or DnsResolver()), nursery)
+            server = cls(
+                build(config, runtime, db, nursery, network or TcpNetwork(), resolver or DnsResolver()),
+                nursery,
+            )
             try:
                 yield server
             finally:
