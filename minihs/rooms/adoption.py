@@ -215,6 +215,7 @@ class Adoption:
             rooms.set_resident(tx, room_nid, True)
             tx.wake(f"room:{self._room_id}")
 
+        self._parts.heads.pop(self._room_id)
         await self._parts.db.write(write)
         for event_id in (join.event_id, *self._items):
             self._parts.graph.forget(event_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from minihs.matrix.event import Event
 from minihs.rooms.graph import Graph
-from minihs.rooms.head import Head, Tip
+from minihs.rooms.head import Head, Heads, Tip
 from minihs.rooms.state import Key, StateRef
 from minihs.store import client_txns, events, ids, inbox, memberships, outbound, rooms, state
 from minihs.store.database import Database, Tx
@@ -59,11 +59,12 @@ class Batch:
     If the write fails the head it worked on is stale: load it anew.
     """
 
-    def __init__(self, db: Database, graph: Graph, head: Head, our_name: str) -> None:
+    def __init__(self, db: Database, graph: Graph, head: Head, our_name: str, heads: Heads) -> None:
         self.db = db
         self.graph = graph
         self.head = head
         self.our_name = our_name
+        self._heads = heads
         self.entries: list[Entry] = []
         self.placed: dict[str, tuple[int | None, StateRef]] = {}
         """event id → (topo, state after) of entries that have a place."""
@@ -120,6 +121,7 @@ class Batch:
                 self.graph.forget(entry.redaction_of.event_id)
         self.entries, self.done, self.deferred, self.also = [], [], [], None
         self.placed.clear()
+        self._heads.keep(self.head)
         return nids
 
     # -- in the writer -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ works.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -62,6 +63,24 @@ class Head:
         if len(tips) == len(self.tips):
             return self.current
         return graph.resolve(self.version, [tip.after for tip in tips])
+
+
+class Heads:
+    """Heads as they were last written, of the rooms that were busy last."""
+
+    LIMIT = 64
+
+    def __init__(self) -> None:
+        self._heads: OrderedDict[str, Head] = OrderedDict()
+
+    def keep(self, head: Head) -> None:
+        self._heads[head.room_id] = head
+        self._heads.move_to_end(head.room_id)
+        while len(self._heads) > self.LIMIT:
+            self._heads.popitem(last=False)
+
+    def pop(self, room_id: str) -> Head | None:
+        return self._heads.pop(room_id, None)
 
 
 def load(db: Reader, graph: Graph, room_id: str) -> Head:

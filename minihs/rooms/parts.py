@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from minihs.matrix.signatures import SigningKey
 from minihs.rooms.batch import Batch
 from minihs.rooms.graph import Graph
-from minihs.rooms.head import Head, load
+from minihs.rooms.head import Head, Heads, load
 from minihs.rooms.ports import Federation, Keys
 from minihs.rooms.tasks import RoomTasks
 from minihs.runtime import Runtime
@@ -26,16 +26,25 @@ class Parts:
     federation: Federation
     tasks: RoomTasks
     default_room_version: str
+    heads: Heads = field(default_factory=Heads)
 
     def now(self) -> int:
         return self.runtime.clock.now_ms()
 
     def head(self, room_id: str) -> Head:
-        """To be used inside the room's task, or for reading only."""
+        """For reading; or, inside the room's task, for changing the room."""
         return load(self.db.read, self.graph, room_id)
 
+    def take_head(self, room_id: str) -> Head:
+        """The same for a job of the room's task that is likely to be followed by others soon.
+
+        A head that a batch wrote is kept for the next job. Taken out, it is gone until it is written again: should
+        the job fail half way, nobody gets to see the half-changed head.
+        """
+        return self.heads.pop(room_id) or load(self.db.read, self.graph, room_id)
+
     def batch(self, head: Head) -> Batch:
-        return Batch(self.db, self.graph, head, self.our_name)
+        return Batch(self.db, self.graph, head, self.our_name, self.heads)
 
     def is_ours(self, user_id: str) -> bool:
         return user_id.partition(":")[2] == self.our_name

@@ -76,7 +76,7 @@ class Receiver:
             if room is None or not room.resident:
                 await self._out_of_band.take(staged)
             else:
-                await self._take(self._parts.head(room_id), staged)
+                await self._take(self._parts.take_head(room_id), staged)
             if any(item.attempts for item in staged):
                 self._news.set()
 
@@ -94,7 +94,8 @@ class Receiver:
                 batch.entries.clear()
                 batch.placed.clear()
                 await batch.commit()
-                return  # the head may be half changed: the next round reads it anew
+                self._parts.heads.pop(head.room_id)  # it may be half changed: the next round reads it anew
+                return
         await batch.commit()
 
     async def _take_one(self, batch: Batch, item: Staged) -> None:

@@ -94,7 +94,7 @@ class Sending:
         held = None if room is None else memberships.get(self._parts.db.read, room.room_nid, sender)
         if room is None or not room.resident or held is None or held.membership != "join":
             raise forbidden("You are not joined to this room.")
-        return self._parts.head(room_id)
+        return self._parts.take_head(room_id)
 
     def _same_state(
         self, head: Head, sender: str, type: str, state_key: str, content: JsonObject
