@@ -58,17 +58,6 @@ class TestPaths:
         async def two(_: Call, room_id: str, event_id: str) -> JsonObject:
             return {"room_id": room_id, "event_id": event_id}
 
-        @routes.put(
-            "/_matrix/client/v3/_test/{room_id}/state/{event_type}/{state_key}",
-            also=[
-                "/_matrix/client/v3/_test/{room_id}/state/{event_type}",
-                "/_matrix/client/v3/_test/{room_id}/state/{event_type}/",
-            ],
-            auth=NONE,
-        )
-        async def state(_: Call, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
-            return {"room_id": room_id, "type": event_type, "state_key": state_key}
-
         return routes
 
     async def test_an_encoded_slash_stays_within_its_segment(self, autojump_clock: object) -> None:
@@ -87,10 +76,30 @@ class TestPaths:
         assert is_refusal(response, 400, "M_INVALID_PARAM")
 
     @pytest.mark.parametrize("end", ["", "/"])
-    async def test_an_empty_state_key_has_two_spellings(self, end: str, autojump_clock: object) -> None:
-        async with open_house(self.echo()) as house:
-            response = await house.ask("PUT", f"/_matrix/client/r0/_test/r/state/m.room.name{end}")
-        assert response.json == {"room_id": "r", "type": "m.room.name", "state_key": ""}
+    @pytest.mark.parametrize("order", [1, -1])
+    async def test_an_empty_state_key_has_two_spellings(
+        self, end: str, order: int, autojump_clock: object
+    ) -> None:
+        routes = Routes()
+        prefix = "/_matrix/client/v3/_test/{room_id}/state"
+        without_key = [prefix + "/{event_type}", prefix + "/{event_type}/"][::order]
+
+        @routes.get(prefix, auth=NONE)
+        async def whole(_: Call, room_id: str) -> JsonObject:
+            return {"room_id": room_id}
+
+        @routes.put(prefix + "/{event_type}/{state_key}", also=without_key, auth=NONE)
+        async def state(_: Call, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
+            return {"room_id": room_id, "type": event_type, "state_key": state_key}
+
+        async with open_house(routes) as house:
+            path = "/_matrix/client/r0/_test/r/state"
+            response = await house.ask("PUT", f"{path}/m.room.name{end}")
+            assert response.json == {"room_id": "r", "type": "m.room.name", "state_key": ""}
+            response = await house.ask("PUT", f"{path}/m.room.name/k")
+            assert response.json == {"room_id": "r", "type": "m.room.name", "state_key": "k"}
+            assert (await house.ask("GET", path)).json == {"room_id": "r"}
+            assert (await house.ask("GET", path + "/")).status == 404
 
     async def test_both_prefixes_are_served(self, autojump_clock: object) -> None:
         async with open_house(self.echo()) as house:
