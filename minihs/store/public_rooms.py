@@ -28,9 +28,7 @@ def published(db: Reader) -> list[PublicRoom]:
     ]
 
 
-def state_events(
-    db: Reader, room_nids: Collection[int], types: Collection[str]
-) -> dict[int, dict[str, int]]:
+def state_events(db: Reader, room_nids: Collection[int], types: Collection[str]) -> dict[int, dict[str, int]]:
     """room_nid → type → event_nid, of the current state with an empty state key."""
     found: dict[int, dict[str, int]] = {nid: {} for nid in room_nids}
     type_marks = ",".join("?" * len(types))

@@ -45,7 +45,8 @@ def put(tx: Tx, room_nid: int, room_id: str, receipt: Receipt) -> bool:
     elif thread not in (UNTHREADED, MAIN) and _threads(tx, room_nid, user_id, kind) >= MAX_THREADS:
         return False
     tx.execute(
-        "INSERT INTO receipts (room_nid, user_id, kind, thread, event_id, ts, pos) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "INSERT INTO receipts (room_nid, user_id, kind, thread, event_id, ts, pos) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (room_nid, user_id, kind, thread) DO UPDATE SET "
         "event_id = excluded.event_id, ts = excluded.ts, pos = excluded.pos",
         (room_nid, user_id, kind, thread, event_id, ts, tx.next_pos()),
@@ -57,7 +58,8 @@ def put(tx: Tx, room_nid: int, room_id: str, receipt: Receipt) -> bool:
 def place(db: Reader, room_nid: int, event_id: str) -> tuple[int, int] | None:
     """Where an event stands in the room's timeline; None: not there."""
     row = db.execute(
-        "SELECT topo, arrival FROM events WHERE event_nid = (SELECT event_nid FROM event_ids WHERE event_id = ?) "
+        "SELECT topo, arrival FROM events "
+        "WHERE event_nid = (SELECT event_nid FROM event_ids WHERE event_id = ?) "
         "AND room_nid = ? AND topo IS NOT NULL",
         (event_id, room_nid),
     ).fetchone()
@@ -89,6 +91,7 @@ def of_user(db: Reader, room_nid: int, user_id: str) -> list[Receipt]:
 
 def _threads(db: Reader, room_nid: int, user_id: str, kind: str) -> int:
     row = db.execute(
-        "SELECT COUNT(*) FROM receipts WHERE room_nid = ? AND user_id = ? AND kind = ?", (room_nid, user_id, kind)
+        "SELECT COUNT(*) FROM receipts WHERE room_nid = ? AND user_id = ? AND kind = ?",
+        (room_nid, user_id, kind),
     ).fetchone()
     return int(row[0])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user was in which room at which position, and which rooms have news: the reads that start a /sync."""
+"""What a user was in which room at which position, and which rooms have news: the reads that start a
+/sync."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def current_pos(db: Reader) -> int:
 
 
 def memberships_at(db: Reader, user_id: str, upto: int, *, left: bool) -> list[RoomMembership]:
-    """The user's rooms as of `upto`: joined, invited to and knocked on; with `left`, also left and not forgotten."""
+    """The user's rooms as of `upto`: joined, invited to and knocked on; with `left`, also left and not
+    forgotten."""
     condition = "" if left else "AND m.membership IN ('join', 'invite', 'knock') "
     rows = [
         RoomMembership._make(row)
@@ -136,7 +138,8 @@ def joined_room_ids(db: Reader, user_id: str) -> list[str]:
     ]
 
 
-# --- summaries ----------------------------------------------------------------------------------------------------
+# --- summaries
+# ----------------------------------------------------------------------------------------------------
 
 
 def joined_count(db: Reader, room_nid: int) -> int:
@@ -146,7 +149,8 @@ def joined_count(db: Reader, room_nid: int) -> int:
 
 def invited_count(db: Reader, room_nid: int) -> int:
     row = db.execute(
-        "SELECT COUNT(*) FROM memberships INDEXED BY memberships_by_kind WHERE room_nid = ? AND membership = 'invite'",
+        "SELECT COUNT(*) FROM memberships INDEXED BY memberships_by_kind "
+        "WHERE room_nid = ? AND membership = 'invite'",
         (room_nid,),
     ).fetchone()
     return int(row[0])
@@ -165,7 +169,8 @@ def members_by_kind(
     )
 
 
-# --- who shares rooms with whom -----------------------------------------------------------------------------------
+# --- who shares rooms with whom
+# -----------------------------------------------------------------------------------
 
 
 def sharing_encrypted_room(db: Reader, user_id: str, others: Collection[str]) -> set[str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading events in the two orders of the timeline, and the state at a place of it.
 
-By *arrival*: the order in which clients are told, a live event's `pos`; history fetched later counts down from -1.
-By *place*, (topo, arrival): our order along the DAG, in which history is paged.
+By *arrival*: the order in which clients are told, a live event's `pos`; history fetched later counts down
+from -1. By *place*, (topo, arrival): our order along the DAG, in which history is paged.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def _rows(cursor_rows: Iterable[Sequence[Any]]) -> list[EventRow]:
     return [EventRow._make(row) for row in cursor_rows]
 
 
-# --- by arrival ---------------------------------------------------------------------------------------------------
+# --- by arrival
+# ---------------------------------------------------------------------------------------------------
 
 
 def latest(db: Reader, room_nid: int, after: int, upto: int, limit: int) -> list[EventRow]:
@@ -103,7 +104,8 @@ def has_arrivals_before(db: Reader, room_nid: int, arrival: int) -> bool:
     )
 
 
-# --- by place -----------------------------------------------------------------------------------------------------
+# --- by place
+# -----------------------------------------------------------------------------------------------------
 
 
 def page_back(db: Reader, room_nid: int, topo: int, arrival: int, limit: int) -> list[EventRow]:
@@ -155,7 +157,9 @@ def place_before_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | N
     return None if row is None else (row[0], row[1])
 
 
-def gap_between(db: Reader, room_nid: int, lowest: tuple[int, int], highest: tuple[int, int]) -> tuple[int, int] | None:
+def gap_between(
+    db: Reader, room_nid: int, lowest: tuple[int, int], highest: tuple[int, int]
+) -> tuple[int, int] | None:
     """The place of the latest event in a range that has a parent which we lack."""
     row = db.execute(
         "SELECT e.topo, e.arrival FROM backward_extremities b JOIN events e ON e.event_nid = b.successor "
@@ -166,7 +170,8 @@ def gap_between(db: Reader, room_nid: int, lowest: tuple[int, int], highest: tup
     return None if row is None else (row[0], row[1])
 
 
-# --- single events, and what belongs to them ----------------------------------------------------------------------
+# --- single events, and what belongs to them
+# ----------------------------------------------------------------------
 
 
 def rows_of(db: Reader, nids: Collection[int]) -> dict[int, EventRow]:
@@ -229,7 +234,8 @@ def unredacted(db: Reader, event_ids: Collection[str]) -> set[str]:
     return set(event_ids) - redacted
 
 
-# --- state by position --------------------------------------------------------------------------------------------
+# --- state by position
+# --------------------------------------------------------------------------------------------
 
 
 def state_at_pos(db: Reader, room_nid: int, pos: int) -> int | None:
@@ -247,7 +253,8 @@ def state_keys_of_type(db: Reader, nids: Collection[int], type: str) -> dict[int
     for marks, part in padded(nids):
         found.update(
             db.execute(
-                f"SELECT key_nid, state_key FROM state_keys WHERE key_nid IN ({marks}) AND type = ?", [*part, type]
+                f"SELECT key_nid, state_key FROM state_keys WHERE key_nid IN ({marks}) AND type = ?",
+                [*part, type],
             ).fetchall()
         )
     return found
@@ -259,7 +266,8 @@ def member_keys(db: Reader, user_ids: Collection[str]) -> dict[str, int]:
     for marks, part in padded(user_ids):
         found.update(
             db.execute(
-                f"SELECT state_key, key_nid FROM state_keys WHERE type = 'm.room.member' AND state_key IN ({marks})",
+                "SELECT state_key, key_nid FROM state_keys "
+                f"WHERE type = 'm.room.member' AND state_key IN ({marks})",
                 part,
             ).fetchall()
         )

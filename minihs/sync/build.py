@@ -116,7 +116,8 @@ def _entries(context: SyncContext, parts: Sequence[RoomPart]) -> list[JsonObject
     """The entries of joined and left rooms."""
     state_rows = timeline.rows_of(context.db, {nid for part in parts for nid in part.state})
     states = [
-        fits_filter(context, part, [state_rows[nid] for nid in part.state if nid in state_rows]) for part in parts
+        fits_filter(context, part, [state_rows[nid] for nid in part.state if nid in state_rows])
+        for part in parts
     ]
     shown = {row.nid: row for part in parts for row in part.timeline}
     rows: dict[int, EventRow] = {**{row.nid: row for each in states for row in each}, **shown}
@@ -168,9 +169,7 @@ def _to_device(context: SyncContext) -> tuple[list[JsonObject], SyncToken]:
     viewer, since = context.request.viewer, context.request.since
     token = SyncToken(context.upto, context.typing.serial)
     have = 0 if since is None else (since.pos if since.to_device is None else since.to_device)
-    found = to_device.read(
-        context.db, viewer.user_id, viewer.device_id, have, context.upto, TO_DEVICE_LIMIT
-    )
+    found = to_device.read(context.db, viewer.user_id, viewer.device_id, have, context.upto, TO_DEVICE_LIMIT)
     if len(found) == TO_DEVICE_LIMIT:
         token = token._replace(to_device=found[-1][0])
     return [event for _, event in found], token

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Events in the form that clients get (client-server-api, "Room event format").
 
-Out of a PDU only what the format names is taken: clients never see hashes, signatures, auth_events and the like.
-`unsigned` is made here: `age`, `transaction_id` for the device that sent the event, `redacted_because`, and for
-timeline events `prev_content`, `replaces_state` and the reader's own `membership` at the event.
+Out of a PDU only what the format names is taken: clients never see hashes, signatures, auth_events and the
+like. `unsigned` is made here: `age`, `transaction_id` for the device that sent the event, `redacted_because`,
+and for timeline events `prev_content`, `replaces_state` and the reader's own `membership` at the event.
 
 Events are made in batches: whatever their number, there is one query for each kind of thing they need.
 """
@@ -41,10 +41,11 @@ def client_events(
     room_ids: Mapping[int, str] | None,
     timeline_nids: frozenset[int] | set[int] | None = None,
 ) -> dict[int, JsonObject]:
-    """nid → client event. `room_ids` (room_nid → room id) where the format has `room_id`; None: /sync, it is implied.
+    """nid → client event. `room_ids` (room_nid → room id) where the format has `room_id`; None: /sync, it is
+    implied.
 
-    `timeline_nids`: those that get prev_content, replaces_state and membership; None: all. What is only there as
-    state does without: these cost a look into the state before each event.
+    `timeline_nids`: those that get prev_content, replaces_state and membership; None: all. What is only there
+    as state does without: these cost a look into the state before each event.
     """
     by_nid = {row.nid: row for row in rows}
     bodies = timeline.bodies(db, by_nid)
@@ -159,7 +160,8 @@ def _previous_state(
 
 
 def _may_see(db: Reader, facts: GroupFacts, user_id: str, rows: list[EventRow]) -> set[int]:
-    """State that came with a join is an outlier: its past is not known, but it was the state the user joined to."""
+    """State that came with a join is an outlier: its past is not known, but it was the state the user joined
+    to."""
     outliers = {row.nid for row in rows if row.before_group is None}
     return visibility.visible(db, facts, user_id, [row for row in rows if row.nid not in outliers]) | outliers
 
@@ -170,6 +172,4 @@ def _memberships(db: Reader, facts: GroupFacts, rows: list[EventRow], user_id: s
     if not with_state:
         return {}
     groups = facts.memberships(db, ids.key_nid(db, "m.room.member", user_id), with_state)
-    return {
-        row.nid: groups[row.after_group] or "leave" for row in with_state if row.after_group is not None
-    }
+    return {row.nid: groups[row.after_group] or "leave" for row in with_state if row.after_group is not None}

@@ -16,7 +16,6 @@ from minihs.sync.lazy_members import Delivery
 from minihs.sync.room_list import RoomTask
 from minihs.sync.tokens import SyncToken
 
-
 STATE = "state"
 STATE_AFTER = "state_after"
 UNSTABLE_STATE_AFTER = "org.matrix.msc4222.state_after"
@@ -24,7 +23,8 @@ UNSTABLE_STATE_AFTER = "org.matrix.msc4222.state_after"
 
 @dataclass(frozen=True, slots=True)
 class TypingNews:
-    """Who types in rooms where that changed; taken from memory before the answer is built, maybe in a thread."""
+    """Who types in rooms where that changed; taken from memory before the answer is built, maybe in a
+    thread."""
 
     serial: int
     users: Mapping[str, list[str]]

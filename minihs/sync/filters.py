@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from minihs.matrix import canonical
@@ -32,7 +32,8 @@ class _Names:
 
 
 def _star_matches(pattern: str, text: str) -> bool:
-    """`*` stands for any text, everything else for itself (push globs have `?` too, filters don't). Linear time."""
+    """`*` stands for any text, everything else for itself (push globs have `?` too, filters don't). Linear
+    time."""
     first, *middle, last = pattern.split("*")
     if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
         return False
@@ -141,7 +142,9 @@ def parse_filter(value: object) -> SyncFilter:
         rooms=_room_set(room, "rooms"),
         not_rooms=_room_set(room, "not_rooms") or frozenset(),
         include_leave=_bool(room, "include_leave") or False,
-        event_fields=None if fields is None else tuple(_split_path(path) for path in _strings(body, "event_fields")),
+        event_fields=None
+        if fields is None
+        else tuple(_split_path(path) for path in _strings(body, "event_fields")),
         federation_format=_event_format(body) == "federation",
     )
 
@@ -204,7 +207,8 @@ def _put(target: JsonObject, path: tuple[str, ...], value: Any) -> None:
 
 
 def _split_path(path: str) -> tuple[str, ...]:
-    """Dot-separated property path; `\\.` is a dot within a name (appendices, "Dot-separated property paths")."""
+    """Dot-separated property path; `\\.` is a dot within a name (appendices, "Dot-separated property
+    paths")."""
     names, current, escaped = [], "", False
     for letter in path:
         if escaped:

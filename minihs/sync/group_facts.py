@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two facts of a state that decide who may see what: the history visibility, and what one user is in the room.
+"""The two facts of a state that decide who may see what: the history visibility, and what one user is in the
+room.
 
-A state group never changes, nor do these two facts of an event (redaction keeps both), so all answers are kept. Going
-along a timeline, most events leave both facts as they were: then the state after an event is answered from the state
-before it, without looking anything up.
+A state group never changes, nor do these two facts of an event (redaction keeps both), so all answers are
+kept. Going along a timeline, most events leave both facts as they were: then the state after an event is
+answered from the state before it, without looking anything up.
 """
 
 from __future__ import annotations
@@ -73,7 +74,12 @@ class GroupFacts:
     def memberships(self, db: Reader, key_nid: int | None, rows: Iterable[EventRow]) -> dict[int, str | None]:
         """group → the membership of the user whose member key this is, for the states before and after."""
         if key_nid is None:
-            return {group: None for row in rows for group in (row.before_group, row.after_group) if group is not None}
+            return {
+                group: None
+                for row in rows
+                for group in (row.before_group, row.after_group)
+                if group is not None
+            }
         known = self._room_for(self._membership)
         self._membership = known
         found: dict[int, int | None] = {}
@@ -108,7 +114,9 @@ class GroupFacts:
         if group not in self._visibility_of_group:
             key = self.visibility_key(db)
             nid = None if key is None else state.lookup(db, group, (key,)).get(key)
-            self._visibility_of_group[group] = DEFAULT_VISIBILITY if nid is None else self._values(db, {nid})[nid]
+            self._visibility_of_group[group] = (
+                DEFAULT_VISIBILITY if nid is None else self._values(db, {nid})[nid]
+            )
         return self._visibility_of_group[group]
 
     def member_keys(self, db: Reader, key_nids: Collection[int]) -> set[int]:

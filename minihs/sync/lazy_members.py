@@ -2,9 +2,9 @@
 """Which membership events a device has been sent, so that lazy loading need not repeat them
 (client-server-api, "Lazy-loading room members").
 
-What an answer holds counts as received only when the device comes back with that answer's token. A device that comes
-with any other token (it went back to an older one, or we restarted) is taken to know nothing: repeating a member is
-allowed, leaving one out shows a message by nobody.
+What an answer holds counts as received only when the device comes back with that answer's token. A device
+that comes with any other token (it went back to an older one, or we restarted) is taken to know nothing:
+repeating a member is allowed, leaving one out shows a message by nobody.
 
 Kept in memory, bounded; losing it costs repetition.
 """

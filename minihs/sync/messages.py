@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """GET /messages: a room's history page by page (client-server-api, "Getting events for a room").
 
-Pages go by place, (topo, arrival), so that history fetched later lies where it belongs. Going back, where an event that
-is reached names a parent that we lack, other servers are asked for it first; if nobody answers, the page goes on
-without, and the next request tries again.
+Pages go by place, (topo, arrival), so that history fetched later lies where it belongs. Going back, where an
+event that is reached names a parent that we lack, other servers are asked for it first; if nobody answers,
+the page goes on without, and the next request tries again.
 
-A page on which nothing is to be shown goes on to the next, a few times; after that an empty chunk with an `end` tells
-the client to ask on.
+A page on which nothing is to be shown goes on to the next, a few times; after that an empty chunk with an
+`end` tells the client to ask on.
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ class Messages:
             answer["end"] = str(page.end)
         return answer
 
-    async def _back(
-        self, access: Access, select: Selector, start: Place, stop: Place, limit: int
-    ) -> _Page:
+    async def _back(self, access: Access, select: Selector, start: Place, stop: Place, limit: int) -> _Page:
         db, room_nid = select.db, access.room_nid
         found: list[EventRow] = []
         place, want = start, limit + 1
@@ -191,7 +189,8 @@ def before_arrivals(db: Reader, room_nid: int, token: SyncToken) -> Place:
 
 
 def _bound(db: Reader, access: Access, options: PageOptions) -> Place:
-    """Where `to` is. For a sync token, on the side that leaves nothing out: what arrived late may lie far back."""
+    """Where `to` is. For a sync token, on the side that leaves nothing out: what arrived late may lie far
+    back."""
     token = parse_place(options.stop or "")
     if isinstance(token, Place):
         return token
@@ -212,7 +211,8 @@ def _take(
     *,
     forward: bool,
 ) -> Place:
-    """Add what is shown of `rows` to `found`, up to the limit. Returns the cut behind the last one looked at."""
+    """Add what is shown of `rows` to `found`, up to the limit. Returns the cut behind the last one looked
+    at."""
     shown = {row.nid for row in select.pick(rows)}
     for row in rows:
         place = _place(row) if forward else _place(row).before()
@@ -223,19 +223,15 @@ def _take(
     return place
 
 
-def _read_back(
-    db: Reader, room_nid: int, place: Place, want: int
-) -> tuple[list[EventRow], Place | None]:
+def _read_back(db: Reader, room_nid: int, place: Place, want: int) -> tuple[list[EventRow], Place | None]:
     """Up to `want` events at and before a place, and where history is missing among them."""
     rows = timeline.page_back(db, room_nid, *place, want)
     return rows, _gap(db, room_nid, place, rows, is_last=len(rows) < want)
 
 
-def _gap(
-    db: Reader, room_nid: int, place: Place, rows: Sequence[EventRow], *, is_last: bool
-) -> Place | None:
-    """Where history is missing among these rows, or right above them: the latest event there that names a parent
-    which we lack."""
+def _gap(db: Reader, room_nid: int, place: Place, rows: Sequence[EventRow], *, is_last: bool) -> Place | None:
+    """Where history is missing among these rows, or right above them: the latest event there that names a
+    parent which we lack."""
     above = timeline.page_forward(db, room_nid, *place, 1)
     highest = _place(above[0]) if above else place
     lowest = _FIRST if is_last or not rows else Place(rows[-1].topo or 0, (rows[-1].arrival or 0) + 1)

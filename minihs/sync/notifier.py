@@ -2,8 +2,8 @@
 """Wakes those who wait for news: long polls of /sync, and whoever else subscribes to keys of the change log.
 
 The store calls `wake` after each commit with the keys that its closures named ("room:<id>", "user:<id>",
-"device:<user>|<device>"); what lives in memory only (typing) calls it too. Waiting costs nothing: no polling, no timer
-besides the waiter's own deadline.
+"device:<user>|<device>"); what lives in memory only (typing) calls it too. Waiting costs nothing: no
+polling, no timer besides the waiter's own deadline.
 
 A waiter subscribes *before* it reads, so that nothing falls between its reading and its waiting:
 
@@ -71,11 +71,6 @@ class Notifier:
             yield subscription
         finally:
             subscription.watch(())
-
-    async def wait(self, keys: Iterable[str], timeout: float) -> bool:
-        """Wait up to `timeout` seconds for one of the keys; whether it came."""
-        with self.subscribe(keys) as subscription:
-            return await subscription.wait(trio.current_time() + timeout)
 
     def add(self, subscription: Subscription, keys: Iterable[str]) -> None:
         for key in keys:

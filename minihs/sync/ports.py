@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 
 class EduQueue(Protocol):
-    """Volatile EDUs on their way to other servers (`federation.senders`). A later EDU with the same key replaces an
-    earlier one that was not sent yet."""
+    """Volatile EDUs on their way to other servers (`federation.senders`). A later EDU with the same key
+    replaces an earlier one that was not sent yet."""
 
     def queue_edu(
         self, hosts: Collection[str], edu_type: str, content: dict[str, Any], *, key: tuple[str, ...]

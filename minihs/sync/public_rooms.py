@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published room directory (client-server-api, "Published room directory"): listing it, and who may change it."""
+"""The published room directory (client-server-api, "Published room directory"): listing it, and who may
+change it."""
 
 from __future__ import annotations
 
@@ -62,7 +63,9 @@ def options_from(limit: object, since: object, wanted: object) -> ListOptions:
     ):
         raise bad_json("room_types must be a list of strings and nulls.")
     count = DEFAULT_LIMIT if type(limit) is not int or limit == 0 else min(limit, MAX_LIMIT)
-    return ListOptions(count, since or None, (term or "").casefold(), None if types is None else frozenset(types))
+    return ListOptions(
+        count, since or None, (term or "").casefold(), None if types is None else frozenset(types)
+    )
 
 
 class PublicRooms:
@@ -149,7 +152,8 @@ def _matches(entry: JsonObject, options: ListOptions) -> bool:
     if not options.term:
         return True
     return any(
-        options.term in entry.get(name, "").casefold() for name in ("name", "topic", "canonical_alias", "room_id")
+        options.term in entry.get(name, "").casefold()
+        for name in ("name", "topic", "canonical_alias", "room_id")
     )
 
 

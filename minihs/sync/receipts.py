@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receipts and read markers: from clients, from other servers, to clients (client-server-api, "Receipts").
 
-`m.read` is for everybody in the room, `m.read.private` for the user's own devices only and never leaves this server.
+`m.read` is for everybody in the room, `m.read.private` for the user's own devices only and never leaves this
+server.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Receipts:
             moved = []
             for kind, event_id in markers.items():
                 if store.place(tx, room_nid, event_id) is None:
-                    # Clients name events that were soft-failed, or that they saw before we lost them: nothing to
-                    # move to, and nothing they could do about an error.
+                    # Clients name events that were soft-failed, or that they saw before we lost them: nothing
+                    # to move to, and nothing they could do about an error.
                     continue
                 if kind == FULLY_READ:
                     _set_fully_read(tx, user_id, room_id, room_nid, event_id)
@@ -146,8 +147,8 @@ def check_event_id(value: object, name: str) -> str:
 
 
 def receipt_events(receipts: Iterable[Receipt], viewer: str) -> list[JsonObject]:
-    """m.receipt events of all that the viewer may see: one for each thread, since within one of them a user can have
-    only one receipt at an event."""
+    """m.receipt events of all that the viewer may see: one for each thread, since within one of them a user
+    can have only one receipt at an event."""
     by_thread: dict[str, JsonObject] = {}
     for receipt in receipts:
         if receipt.kind == READ_PRIVATE and receipt.user_id != viewer:

@@ -55,7 +55,8 @@ def first_rooms(db: Reader, user_id: str, upto: int, *, include_leave: bool) -> 
         if room.membership in GONE:
             tasks.append(_left(db, user_id, room, None, upto))
         else:
-            tasks.append(RoomTask(room.room_nid, room.room_id, Section(room.membership), None, upto, room.event_nid))
+            section = Section(room.membership)
+            tasks.append(RoomTask(room.room_nid, room.room_id, section, None, upto, room.event_nid))
     return tasks
 
 
@@ -83,7 +84,14 @@ def rooms_with_changes(
 
 
 def _unmoved(
-    db: Reader, user_id: str, since: int, upto: int, also: Collection[str], moved: set[int], *, all_joined: bool
+    db: Reader,
+    user_id: str,
+    since: int,
+    upto: int,
+    also: Collection[str],
+    moved: set[int],
+    *,
+    all_joined: bool,
 ) -> list[RoomTask]:
     """Rooms that the user was joined to all the time."""
     if all_joined:

@@ -14,7 +14,7 @@ from minihs.sync.receipts import receipt_events
 from minihs.sync.room_list import RoomTask, Section
 from minihs.sync.room_state import MEMBER, RoomState, lazily, room_state
 from minihs.sync.selection import Selector
-from minihs.sync.summary import heroes, summary
+from minihs.sync.summary import summary
 from minihs.sync.tokens import SyncToken
 from minihs.sync.typing import typing_event
 from minihs.sync.unread import Unread
@@ -23,9 +23,7 @@ MAX_RECEIPTS = 1000
 """Receipts of one room in one answer: those moved last."""
 
 
-def build_part(
-    context: SyncContext, task: RoomTask, unread: Unread, news: Sequence[AccountData]
-) -> RoomPart:
+def build_part(context: SyncContext, task: RoomTask, unread: Unread, news: Sequence[AccountData]) -> RoomPart:
     """`news`: the room's account data that changed."""
     part = RoomPart(task)
     if task.section is Section.LEAVE and not task.was_member:
@@ -141,7 +139,12 @@ def _compare_members(context: SyncContext, part: RoomPart, found: RoomState) -> 
     if not keys:
         return
     users = timeline.state_keys_of_type(context.db, keys, MEMBER)
-    nids = {nid for key in keys for nid in (found.changes[key].before, found.changes[key].after) if nid is not None}
+    nids = {
+        nid
+        for key in keys
+        for nid in (found.changes[key].before, found.changes[key].after)
+        if nid is not None
+    }
     rows = timeline.rows_of(context.db, nids)
 
     def is_joined(nid: int | None) -> bool:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading single events, state, members and the surroundings of an event (client-server-api, "Getting events for a
-room").
+"""Reading single events, state, members and the surroundings of an event (client-server-api, "Getting events
+for a room").
 
-Who is in the room reads its current state; who left it, the state when they left; anybody else only a world readable
-room.
+Who is in the room reads its current state; who left it, the state when they left; anybody else only a world
+readable room.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ class RoomReads:
             raise not_found("The room has no state of that type and key.")
         return self._events(db, requester, access, timeline.rows_of(db, [nid]).values())[0]
 
-    async def members(
-        self, requester: Requester, room_id: str, options: MemberOptions
-    ) -> list[JsonObject]:
+    async def members(self, requester: Requester, room_id: str, options: MemberOptions) -> list[JsonObject]:
         """GET /members."""
 
         def read(db: Reader) -> list[JsonObject]:

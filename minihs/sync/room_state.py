@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state that goes with a timeline in /sync (client-server-api, "Syncing").
 
-A client applies `state`, then the state events of the timeline; it must end up with the room's state at the end of the
-timeline. A DAG has forks and state resolution, so the state before the first event shown is not "that event's state
-before" (which may be one branch only), and events in between may have been filtered out or lost a resolution. So it is
-computed key by key between the room's *current* states, by position:
+A client applies `state`, then the state events of the timeline; it must end up with the room's state at the
+end of the timeline. A DAG has forks and state resolution, so the state before the first event shown is not
+"that event's state before" (which may be one branch only), and events in between may have been filtered out
+or lost a resolution. So it is computed key by key between the room's *current* states, by position:
 
 - keys that no timeline event sets: their value at the end (all of them, or those that differ from `since`);
 - keys that the timeline sets: their value at its start, if the client does not have that already.
 
-What this can't undo is a state event in the timeline that lost a resolution at once; `state_after` exists for that:
-there, simply all keys have their value at the end.
+What this can't undo is a state event in the timeline that lost a resolution at once; `state_after` exists for
+that: there, simply all keys have their value at the end.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ def room_state(context: SyncContext, part: RoomPart) -> RoomState:
 def lazily(context: SyncContext, part: RoomPart, found: RoomState, heroes: Collection[str]) -> dict[int, int]:
     """Of `found.send` what a client that lazy-loads members is sent.
 
-    Members that changed are all sent (they may have changed in a gap). Of the whole state, only members who matter
-    for this answer. Members who matter and did not change are added, unless the client was sent them before.
+    Members that changed are all sent (they may have changed in a gap). Of the whole state, only members who
+    matter for this answer. Members who matter and did not change are added, unless the client was sent them
+    before.
     """
     db, room_nid = context.db, part.task.room_nid
     relevant = {row.sender for row in part.timeline} | set(heroes)
@@ -141,5 +142,7 @@ def fits_filter(context: SyncContext, part: RoomPart, rows: Sequence[EventRow]) 
         return list(rows)
     bodies = timeline.bodies(context.db, [row.nid for row in rows])
     return [
-        row for row in rows if row.nid in bodies and wanted.allows_content(bodies[row.nid][1].get("content") or {})
+        row
+        for row in rows
+        if row.nid in bodies and wanted.allows_content(bodies[row.nid][1].get("content") or {})
     ]

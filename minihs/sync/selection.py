@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which events of a room one reader is shown: those they may see, that pass their filter, not from ignored users."""
+"""Which events of a room one reader is shown: those they may see, that pass their filter, not from ignored
+users."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from minihs.sync.filters import EventFilter
 from minihs.sync.group_facts import GroupFacts
 
 MAX_ROUNDS = 5
-"""How often one request goes on looking when it finds nothing to show: each round reads more than the one before."""
+"""How often one request goes on looking when it finds nothing to show: each round reads more than the one
+before."""
 
 MAX_ROUND = 500
 
@@ -52,8 +54,8 @@ class Selector:
         return self.filter.passes_all or self.filter.allows(row.type, row.sender)
 
     def _idle_redactions(self, rows: Sequence[EventRow]) -> set[int]:
-        """Redactions that are not in force: their target is not there, or they were not allowed (spec: "Handling
-        redactions"). Clients would carry them out."""
+        """Redactions that are not in force: their target is not there, or they were not allowed (spec:
+        "Handling redactions"). Clients would carry them out."""
         redactions = [row.nid for row in rows if row.type == REDACTION and row.redacted_by is None]
         if not redactions:
             return set()

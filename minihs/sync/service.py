@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reading side of a server under one name: what routes call, and what the federation hands in.
 
-Rooms and sync need each other: rooms ask what other servers may see and hand in their typing and receipts; sync asks
-rooms for ACLs and history. So this is made first, given to rooms, and then told of them by `connect`.
+Rooms and sync need each other: rooms ask what other servers may see and hand in their typing and receipts;
+sync asks rooms for ACLs and history. So this is made first, given to rooms, and then told of them by
+`connect`.
 """
 
 from __future__ import annotations

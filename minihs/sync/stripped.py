@@ -47,10 +47,12 @@ def invites_blocked(db: Reader, user_id: str) -> bool:
 
 
 def stripped_state(db: Reader, room_nid: int, user_id: str, member_nid: int) -> list[JsonObject]:
-    """What came with an out-of-band invite or knock, or else the same of the room's current state; and the user's own
-    membership event."""
+    """What came with an out-of-band invite or knock, or else the same of the room's current state; and the
+    user's own membership event."""
     text = sync_rooms.stripped_state(db, room_nid, user_id)
-    events = _current(db, room_nid, member_nid) if text is None else _from_elsewhere(json.loads(text), user_id)
+    events = (
+        _current(db, room_nid, member_nid) if text is None else _from_elsewhere(json.loads(text), user_id)
+    )
     own = timeline.bodies(db, [member_nid])
     return events + [stripped(pdu) for _, pdu in own.values()]
 
@@ -68,8 +70,8 @@ def _current(db: Reader, room_nid: int, member_nid: int) -> list[JsonObject]:
 
 
 def _from_elsewhere(events: Any, user_id: str) -> list[JsonObject]:
-    """Stripped state as another server gave it, cut down to what the format has. The user's own membership is left
-    out: that event we have ourselves."""
+    """Stripped state as another server gave it, cut down to what the format has. The user's own membership is
+    left out: that event we have ourselves."""
     if not isinstance(events, list):
         return []
     return [

@@ -45,7 +45,11 @@ def _has_name(db: Reader, group: int) -> bool:
     nids = state.lookup(db, group, keys).values() if keys else ()
     for _, pdu in timeline.bodies(db, set(nids)).values():
         content: Any = pdu.get("content")
-        value = content.get("name" if pdu["type"] == "m.room.name" else "alias") if isinstance(content, dict) else None
+        value = (
+            content.get("name" if pdu["type"] == "m.room.name" else "alias")
+            if isinstance(content, dict)
+            else None
+        )
         if isinstance(value, str) and value:
             return True
     return False

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """GET /sync: waits until there is something to tell, and tells it (client-server-api, "Syncing").
 
-An answer is built from the database alone (and typing, from memory), as of one `pos`; the next request goes on from
-there. Nothing is remembered between the two but how members were lazy-loaded, which may be lost at any time.
+An answer is built from the database alone (and typing, from memory), as of one `pos`; the next request goes
+on from there. Nothing is remembered between the two but how members were lazy-loaded, which may be lost at
+any time.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Syncer:
         self._lazy_members = LazyMembers()
 
     async def sync(self, requester: Requester, options: SyncOptions) -> JsonObject:
-        """The answer; waits up to the time-out if there is no news. M_INVALID_PARAM: the token is malformed."""
+        """The answer; waits up to the time-out if there is no news. M_INVALID_PARAM: the token is
+        malformed."""
         since = parse_sync_token(options.since) if options.since else None
         if since is not None and since.pos > sync_rooms.current_pos(self._db.read):
             since = None  # from a future that a restored backup does not know: the client starts over

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokens that clients hand back: where a sync or a page of history goes on (client-server-api, "Syncing").
 
-`s<pos>_<ephemeral>`  after everything up to `pos` of the one stream counter, and typing up to `ephemeral`. A third
-                      number, `s<pos>_<ephemeral>_<to_device>`, says that to-device messages lag behind: there were more
-                      than one answer carries.
-`t<topo>_<arrival>`   in a room, after the event at that place: everything up to (topo, arrival) lies before the token.
+`s<pos>_<ephemeral>`  after everything up to `pos` of the one stream counter, and typing up to `ephemeral`. A
+third number, `s<pos>_<ephemeral>_<to_device>`, says that to-device messages lag behind: there were more than
+one answer carries. `t<topo>_<arrival>`   in a room, after the event at that place: everything up to (topo,
+arrival) lies before the token.
 
 Both survive restarts. Clients must treat them as opaque; hostile ones don't, so the numbers are bounded.
 """

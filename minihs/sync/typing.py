@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is typing where (client-server-api and server-server-api, "Typing Notifications").
 
-Kept in memory only, each entry with a deadline. There is no task for the deadlines: a waiting /sync asks for the next
-one (`next_expiry`), waits no longer than that, and calls `expire`.
+Kept in memory only, each entry with a deadline. There is no task for the deadlines: a waiting /sync asks for
+the next one (`next_expiry`), waits no longer than that, and calls `expire`.
 
-Changes are numbered by `serial`, which /sync tokens carry. It starts from the clock, so a token from before a restart
-is always older than what happens after it.
+Changes are numbered by `serial`, which /sync tokens carry. It starts from the clock, so a token from before a
+restart is always older than what happens after it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Typing:
             self._tell_servers(room.room_nid, room_id, user_id, typing=typing)
 
     def stop(self, user_id: str, room_id: str) -> None:
-        """The user said something or left: they are not typing any more. Other servers see that by themselves."""
+        """The user said something or left: they are not typing any more. Other servers see that by
+        themselves."""
         if user_id in self._rooms.get(room_id, {}):
             self._set(room_id, user_id, typing=False, duration_ms=0)
 

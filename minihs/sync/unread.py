@@ -2,11 +2,11 @@
 """How many events of a room would notify its reader since they last read (client-server-api, "Receiving
 notifications" and "Threading").
 
-Counted when asked for, by the user's push rules, and kept while neither the rules nor the user's receipts change: then
-only what arrived since is looked at. Sending an event counts as having read up to it.
+Counted when asked for, by the user's push rules, and kept while neither the rules nor the user's receipts
+change: then only what arrived since is looked at. Sending an event counts as having read up to it.
 
-An unthreaded receipt is for all threads, a threaded one for its own; `m.read` and `m.read.private` count alike, the
-further one wins.
+An unthreaded receipt is for all threads, a threaded one for its own; `m.read` and `m.read.private` count
+alike, the further one wins.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MAX_COUNTED = 1000
 """Events of one room that are looked at. A room with more unread shows the count of its newest thousand."""
 
 CHUNK = 200
-"""Events looked at in one go. The first count of a room stops at the first chunk that reaches what the user has read of
-the main timeline: older notifications in threads are not searched for."""
+"""Events looked at in one go. The first count of a room stops at the first chunk that reaches what the user
+has read of the main timeline: older notifications in threads are not searched for."""
 
 MAX_KEPT = 5000
 """(user, room) pairs whose counts are kept; beyond that all are dropped and counted again."""
@@ -112,7 +112,8 @@ class Unread:
         upto: int,
         read: Mapping[str, int],
     ) -> tuple[list[_Notifying], dict[str, int]]:
-        """What arrived since `kept` and notifies, oldest first; and thread → arrival of the user's last own event."""
+        """What arrived since `kept` and notifies, oldest first; and thread → arrival of the user's last own
+        event."""
         rules = self._compiled(db, user_id, kept.basis[0])
         selector = Selector(db, self._facts, user_id, ALL, kept.basis[1])
         context = _Context(db, user_id, room_nid)
@@ -130,7 +131,9 @@ class Unread:
                 if row.sender == user_id:
                     own.setdefault(thread, arrival)
                 elif thread not in own and arrival > read.get(thread, 0):
-                    outcome = rules.evaluate(client_event(event_id, pdu, {}, room_id=room_id), context.of(row))
+                    outcome = rules.evaluate(
+                        client_event(event_id, pdu, {}, room_id=room_id), context.of(row)
+                    )
                     if outcome is not None and outcome.notify:
                         notifying.append(_Notifying(arrival, thread, outcome.highlight))
             if len(rows) < CHUNK or MAIN in own or (rows[-1].arrival or 0) <= read.get(MAIN, 0):
@@ -184,9 +187,7 @@ class _Context:
         self._levels = PowerLevels(power_levels, at(1))
         notifications = power_levels.content.get("notifications") if power_levels is not None else None
         if isinstance(notifications, dict):
-            self._notifications = {
-                key: value for key, value in notifications.items() if type(value) is int
-            }
+            self._notifications = {key: value for key, value in notifications.items() if type(value) is int}
         name = None if member is None else member.content.get("displayname")
         self._name = name if isinstance(name, str) else None
         return self._levels

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may see which event: every path that hands out events asks here (client-server-api, "Room History Visibility").
+"""Who may see which event: every path that hands out events asks here (client-server-api, "Room History
+Visibility").
 
 An event is judged by the state *at* it:
 
@@ -9,9 +10,9 @@ An event is judged by the state *at* it:
 4. `invited`, and the user was invited: they may.
 5. Otherwise they may not.
 
-A history visibility event is judged by the more generous of the states before and after it. A user's own membership
-events are always theirs to see. Whoever left or was banned sees nothing that *arrived* afterwards, whatever fork of the
-DAG it belongs to, unless it is world readable.
+A history visibility event is judged by the more generous of the states before and after it. A user's own
+membership events are always theirs to see. Whoever left or was banned sees nothing that *arrived* afterwards,
+whatever fork of the DAG it belongs to, unless it is world readable.
 
 Events of which we don't hold the state (outliers) are nobody's to see, but for the user's own membership.
 """
@@ -137,7 +138,8 @@ def is_outlier(row: EventRow) -> bool:
 
 
 def _visibilities_at(row: EventRow, visibilities: Mapping[int, str]) -> set[str]:
-    """What counts as the history visibility at an event: group numbers start at 1, so 0 is the empty state."""
+    """What counts as the history visibility at an event: group numbers start at 1, so 0 is the empty
+    state."""
     at_event = {visibilities.get(row.before_group or 0, DEFAULT_VISIBILITY)}
     if row.type == VISIBILITY and row.after_group is not None:
         at_event.add(visibilities[row.after_group])
@@ -147,7 +149,8 @@ def _visibilities_at(row: EventRow, visibilities: Mapping[int, str]) -> set[str]
 def visible_to_host(db: Reader, facts: GroupFacts, host: str, rows: Sequence[EventRow]) -> set[int]:
     """The nids of those events (all of one room) that some user of another server could see.
 
-    Whether the server may ask about the room at all (it is resident, its ACL allows it) is its caller's question.
+    Whether the server may ask about the room at all (it is resident, its ACL allows it) is its caller's
+    question.
     """
     if not rows:
         return set()
@@ -171,8 +174,8 @@ def visible_to_host(db: Reader, facts: GroupFacts, host: str, rows: Sequence[Eve
 
 
 class HostVisibility:
-    """What `rooms` asks before it shows events to another server: (host, stored events of one room) → ids of those
-    that one of its users may see."""
+    """What `rooms` asks before it shows events to another server: (host, stored events of one room) → ids of
+    those that one of its users may see."""
 
     def __init__(self, db: Reader, facts: GroupFacts) -> None:
         self._db = db

@@ -9,7 +9,8 @@ from minihs.sync.room_reads import RoomReads
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, Json, World
 
 FORMAT = {
-    "type", "sender", "content", "event_id", "origin_server_ts", "unsigned", "state_key", "room_id", "redacts",
+    "type", "sender", "content", "event_id", "origin_server_ts", "unsigned", "state_key", "room_id",
+    "redacts",
 }  # fmt: skip
 
 

@@ -6,7 +6,10 @@ from tests.sync.world import ALICE, BOB, CAROL, Json, World, state_of
 
 LAZY: Json = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": 1}}}
 REDUNDANT: Json = {
-    "room": {"state": {"lazy_load_members": True, "include_redundant_members": True}, "timeline": {"limit": 1}}
+    "room": {
+        "state": {"lazy_load_members": True, "include_redundant_members": True},
+        "timeline": {"limit": 1},
+    }
 }
 
 

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from minihs.matrix.errors import MatrixError
 from minihs.requester import Requester
+from minihs.store.database import Tx
 from minihs.sync.filters import parse_event_filter
 from minihs.sync.messages import Messages, PageOptions
 from minihs.sync.ports import NoHistory
@@ -84,16 +85,18 @@ async def test_a_late_event_of_an_old_fork_is_not_lost_from_a_gap(world: World) 
         await world.say(ALICE, room, str(number))
     timeline = (await world.sync(ALICE, first["next_batch"]))["rooms"]["join"][room]["timeline"]
     assert "late" not in bodies(timeline)
-    back = await page(
-        world, ALICE, room, start=timeline["prev_batch"], stop=first["next_batch"], limit=100
-    )
+    back = await page(world, ALICE, room, start=timeline["prev_batch"], stop=first["next_batch"], limit=100)
     assert "late" in bodies(back["chunk"])
 
 
 async def test_pages_hold_only_what_the_reader_may_see(world: World) -> None:
     room = await world.room(
         initial_state=[
-            {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
+            {
+                "type": "m.room.history_visibility",
+                "state_key": "",
+                "content": {"history_visibility": "joined"},
+            }
         ]
     )
     for number in range(30):
@@ -125,7 +128,9 @@ async def test_when_nothing_is_found_for_long_an_empty_chunk_with_an_end_is_give
     found = await page(world, ALICE, room, limit=1, filter={"types": ["m.room.message"]})
     assert found["chunk"] == []
     assert found["end"]
-    assert bodies(await all_pages(world, ALICE, room, limit=1, filter={"types": ["m.room.message"]})) == ["wanted"]
+    assert bodies(await all_pages(world, ALICE, room, limit=1, filter={"types": ["m.room.message"]})) == [
+        "wanted"
+    ]
 
 
 async def test_strangers_are_refused_and_world_readable_rooms_are_open(world: World) -> None:
@@ -185,28 +190,31 @@ class Archive:
         self.asked.append(before)
         if not self.found:
             return False
-        await self.world.db.write(
-            lambda tx: tx.execute(
-                "DELETE FROM backward_extremities WHERE room_nid = ?", (self.world.room_nid(room_id),)
-            )
-            and None
-        )
+        nid = self.world.room_nid(room_id)
+
+        def fill(tx: Tx) -> None:
+            tx.execute("DELETE FROM backward_extremities WHERE room_nid = ?", (nid,))
+
+        await self.world.db.write(fill)
         return True
 
 
 async def cut_off(world: World, room: str, at: str) -> None:
     """As if we lacked what is before an event."""
     nid = world.room_nid(room)
-    await world.db.write(
-        lambda tx: tx.execute(
+
+    def cut(tx: Tx) -> None:
+        tx.execute(
             "INSERT INTO backward_extremities SELECT ?, 999999, event_nid FROM event_ids WHERE event_id = ?",
             (nid, at),
         )
-        and None
-    )
+
+    await world.db.write(cut)
 
 
-async def test_where_history_is_missing_other_servers_are_asked_a_bounded_number_of_times(world: World) -> None:
+async def test_where_history_is_missing_other_servers_are_asked_a_bounded_number_of_times(
+    world: World,
+) -> None:
     room = await world.room()
     first = await world.say(ALICE, room, "first of ours")
     await cut_off(world, room, first)

@@ -67,7 +67,9 @@ async def test_a_gap_is_limited_and_its_state_changes_come_as_state(world: World
     assert list(state_of(joined["state"])) == [("m.room.topic", "")]
 
 
-async def test_a_long_poll_ends_at_once_when_something_is_said(world: World, autojump_clock: MockClock) -> None:
+async def test_a_long_poll_ends_at_once_when_something_is_said(
+    world: World, autojump_clock: MockClock
+) -> None:
     room = await world.room()
     await world.rooms.join(BOB, room)
     first = await world.sync(BOB)
@@ -85,7 +87,9 @@ async def test_a_long_poll_ends_at_once_when_something_is_said(world: World, aut
     assert bodies(answers[0]["rooms"]["join"][room]["timeline"]) == ["wake up"]
 
 
-async def test_a_long_poll_without_news_ends_with_its_time_out(world: World, autojump_clock: MockClock) -> None:
+async def test_a_long_poll_without_news_ends_with_its_time_out(
+    world: World, autojump_clock: MockClock
+) -> None:
     await world.room()
     first = await world.sync(ALICE)
     started = trio.current_time()

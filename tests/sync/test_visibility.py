@@ -10,7 +10,8 @@ from tests.sync.world import ALICE, BOB, CAROL, DAVE, ERIN, World
 
 
 async def room_with_past(world: World, setting: str) -> tuple[str, dict[str, str]]:
-    """A room in which something was said before Bob was invited, while he was, while he was in, and after he left."""
+    """A room in which something was said before Bob was invited, while he was, while he was in, and after he
+    left."""
     room = await world.room(
         initial_state=[
             {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": setting}}
@@ -174,7 +175,11 @@ WORLD = {"world_readable": {"before", "invited", "joined"}}
 async def test_a_server_whose_user_left_still_sees_what_the_user_saw_of_a_joined_room(world: World) -> None:
     room = await world.room(
         initial_state=[
-            {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
+            {
+                "type": "m.room.history_visibility",
+                "state_key": "",
+                "content": {"history_visibility": "joined"},
+            }
         ]
     )
     await world.member(ERIN, room, "join")

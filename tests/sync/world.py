@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server's rooms and its reading side, without web and network: for tests of what clients see.
 
-Our users act through `rooms`; users of other servers through `receive`, which makes an event as their server would,
-wherever in the DAG, and takes it in as if it had come in a transaction.
+Our users act through `rooms`; users of other servers through `receive`, which makes an event as their server
+would, wherever in the DAG, and takes it in as if it had come in a transaction.
 """
 
 from __future__ import annotations
@@ -173,9 +173,7 @@ class World:
         batch = parts.batch(head)
         prevs = list(after) if after is not None else self.tips(room_id)
         before = parts.graph.resolve(head.version, [state_after(batch, prev)[1] for prev in prevs])
-        types = auth_types_for(
-            head.version, type=type, sender=sender, state_key=state_key, content=content
-        )
+        types = auth_types_for(head.version, type=type, sender=sender, state_key=state_key, content=content)
         auth = [found for key in types if (found := parts.graph.lookup(before, key)) is not None]
         depth = max(parts.graph.event(prev).depth for prev in prevs) + 1  # type: ignore[union-attr]  # placed
         event = build_event(

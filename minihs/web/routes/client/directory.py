@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Aliases and the published room directory (client-server-api, "Room aliases", "Published room directory")."""
+"""Aliases and the published room directory (client-server-api, "Room aliases", "Published room
+directory")."""
 
 from __future__ import annotations
 

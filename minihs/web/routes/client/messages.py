@@ -23,7 +23,9 @@ async def messages(call: Call, room_id: str) -> JsonObject:
     limit = wanted.limit if wanted.limit is not None and call.query.get("limit") is None else None
     options = PageOptions(
         forward=direction == "f",
-        limit=max(1, call.query.get_int("limit", 10, max=MAX_PAGE) if limit is None else min(limit, MAX_PAGE)),
+        limit=max(
+            1, call.query.get_int("limit", 10, max=MAX_PAGE) if limit is None else min(limit, MAX_PAGE)
+        ),
         filter=wanted,
         start=call.query.get("from") or None,
         stop=call.query.get("to") or None,

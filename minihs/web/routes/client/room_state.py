@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading and setting a room's state (client-server-api, "Getting events for a room", "Sending events to a room").
+"""Reading and setting a room's state (client-server-api, "Getting events for a room", "Sending events to a
+room").
 
 An empty state key may come with a slash before it or without.
 """

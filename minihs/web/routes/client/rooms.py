@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users do in rooms: create, join, leave, moderate, send (client-server-api, "Rooms", "Sending events to a room").
+"""What users do in rooms: create, join, leave, moderate, send (client-server-api, "Rooms", "Sending events to
+a room").
 
 Thin: everything about it is decided in `minihs.rooms`.
 """

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from minihs.matrix import push_rules as rules
+from minihs.store import push_rules
+from tests.sync.world import ALICE, BOB, CAROL, Json, World
+
+THREADED: Json = {"room": {"timeline": {"unread_thread_notifications": True}}}
+
+
+def counts(answer: Json, room: str) -> tuple[int, int]:
+    found = answer["rooms"]["join"][room]["unread_notifications"]
+    return found["notification_count"], found["highlight_count"]
+
+
+async def two_in_a_room(world: World) -> str:
+    room = await world.room()
+    await world.rooms.join(BOB, room)
+    return room
+
+
+async def test_messages_of_others_are_counted_until_they_are_read(world: World) -> None:
+    room = await two_in_a_room(world)
+    assert counts(await world.sync(BOB), room) == (0, 0)
+    for number in range(3):
+        last = await world.say(ALICE, room, str(number))
+    answer = await world.sync(BOB)
+    assert counts(answer, room) == (3, 0)
+    await world.say(ALICE, room, "one more")
+    assert counts(await world.sync(BOB, answer["next_batch"]), room) == (4, 0)
+    await world.receipts.set_markers(BOB, room, {"m.read.private": last})
+    answer = await world.sync(BOB, answer["next_batch"])
+    assert counts(answer, room) == (1, 0)
+
+
+async def test_ones_own_messages_do_not_count_and_mark_as_read(world: World) -> None:
+    room = await two_in_a_room(world)
+    await world.say(ALICE, room, "one")
+    answer = await world.sync(BOB)
+    assert counts(answer, room) == (1, 0)
+    await world.say(BOB, room, "two")
+    assert counts(await world.sync(BOB, answer["next_batch"]), room) == (0, 0)
+
+
+async def test_a_mention_highlights(world: World) -> None:
+    room = await two_in_a_room(world)
+    await world.say(ALICE, room, "you", **{"m.mentions": {"user_ids": [BOB]}})
+    await world.say(ALICE, room, "not you", **{"m.mentions": {"user_ids": [CAROL]}})
+    assert counts(await world.sync(BOB), room) == (2, 1)
+
+
+async def test_room_mentions_need_the_power_for_it(world: World) -> None:
+    room = await two_in_a_room(world)
+    await world.say(ALICE, room, "all", **{"m.mentions": {"room": True}})
+    assert counts(await world.sync(BOB), room) == (1, 1)
+    assert counts(await world.sync(ALICE), room) == (0, 0)
+    await world.say(BOB, room, "all", **{"m.mentions": {"room": True}})
+    assert counts(await world.sync(ALICE), room) == (1, 0)
+
+
+async def test_a_new_member_starts_with_nothing_unread(world: World) -> None:
+    room = await world.room()
+    await world.say(ALICE, room, "before bob")
+    await world.rooms.join(BOB, room)
+    assert counts(await world.sync(BOB), room) == (0, 0)
+
+
+async def test_threads_are_counted_apart_when_asked_for(world: World) -> None:
+    room = await two_in_a_room(world)
+    root = await world.say(ALICE, room, "root")
+    for _ in range(2):
+        await world.say(ALICE, room, "in it", **{"m.relates_to": {"rel_type": "m.thread", "event_id": root}})
+    assert counts(await world.sync(BOB), room) == (3, 0)
+    answer = await world.sync(BOB, filter=THREADED)
+    assert counts(answer, room) == (1, 0)
+    by_thread = answer["rooms"]["join"][room]["unread_thread_notifications"]
+    assert by_thread == {root: {"notification_count": 2, "highlight_count": 0}}
+    await world.receipts.set_markers(BOB, room, {"m.read": root}, "main")
+    answer = await world.sync(BOB, filter=THREADED)
+    assert counts(answer, room) == (0, 0)
+    assert answer["rooms"]["join"][room]["unread_thread_notifications"] == by_thread
+
+
+async def test_changed_push_rules_change_the_count(world: World) -> None:
+    room = await two_in_a_room(world)
+    await world.say(ALICE, room, "hello")
+    assert counts(await world.sync(BOB), room) == (1, 0)
+    muted = rules.put_rule({}, "room", room, {"actions": []}, before=None, after=None)
+    await world.db.write(lambda tx: push_rules.put(tx, BOB, muted))
+    assert counts(await world.sync(BOB), room) == (0, 0)
+
+
+async def test_counts_kept_in_memory_are_those_of_a_fresh_start(world: World) -> None:
+    room = await two_in_a_room(world)
+    answer = await world.sync(BOB)
+    for number in range(5):
+        last = await world.say(ALICE, room, str(number))
+        if number == 2:
+            await world.receipts.set_markers(BOB, room, {"m.read": last}, "main")
+        answer = await world.sync(BOB, answer["next_batch"])
+    kept = counts(answer, room)
+    world.syncer = world.new_syncer()
+    assert counts(await world.sync(BOB), room) == kept == (2, 0)
