@@ -135,7 +135,7 @@ def test_fifty_conflicts_in_a_room_of_10_000_take_milliseconds(version: str) -> 
     lean()
     assert room.asked < 50 * 40
     assert rest.asked < 50 * 4
-    assert cpu_of(lean) < 0.006  # 0.001 on its own
+    assert cpu_of(lean) < 0.03  # 0.001 on a machine that does nothing else
 
 
 @pytest.mark.parametrize("version", ALGORITHMS)
@@ -206,8 +206,9 @@ def test_auth_events_in_a_circle_do_not_hold_it_up(version: str) -> None:
     index = ChainIndex(graph, [first, second])
     assert first in index
     assert graph.height(first) > 0
-    index.remove(first)
-    index.remove(second)
+    for event_id in (first, second, first):
+        index.remove(event_id)
+        index.add(event_id)
 
 
 @pytest.mark.parametrize("version", ALGORITHMS)
@@ -256,3 +257,23 @@ def test_the_edges_may_come_from_somewhere_cheaper_than_the_events() -> None:
     assert room.rules in index
     assert room.asked == 0
     assert sorted(asked) == sorted(state.values())
+
+
+def test_to_add_or_remove_an_event_twice_counts_once() -> None:
+    room = Forged("11")
+    index = ChainIndex(AuthGraph(room), [room.rules, room.rules])
+    index.remove(room.alice)
+    assert room.levels in index
+    index.remove(room.rules)
+    assert len(index) == 0
+
+
+def test_an_auth_event_that_is_no_state_is_passed_over() -> None:
+    # Such an event can't have been accepted, but nothing here relies on that.
+    room = Forged("11")
+    message = room.topic("", "x")
+    room.events[message].state_key = None
+    cited = room.add("m.room.topic", ALICE, {}, "", [room.levels, room.alice, message])
+    other = room.topic("", "y")
+    sets: list[State] = [{**room.state, ("m.room.topic", ""): topic} for topic in (cited, other)]
+    assert resolve(room.version, sets, room) == sets[1]

@@ -124,7 +124,7 @@ class ChainIndex:
     chain how many events of the state or of the chain cite it.
 
     A container of event ids: the events of the chain (not those of the state, unless they are in the chain
-    too).
+    too). After a MissingEventError it is half changed, and to be thrown away.
     """
 
     def __init__(self, graph: AuthGraph, state: Iterable[str] = ()) -> None:

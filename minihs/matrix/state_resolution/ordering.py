@@ -58,8 +58,7 @@ def power_order(graph: AuthGraph, store: EventStore, conflicted: Collection[str]
             # A circle, possible only where ids are not hashes: go on with the first event in it.
             ready = [min(ranks[event_id] for event_id in open_edges)]
         event_id = heapq.heappop(ready)[2]
-        if open_edges.pop(event_id, None) is None:
-            continue
+        del open_edges[event_id]
         ordered.append(event_id)
         for citing in cited_by[event_id]:
             if citing in open_edges:
