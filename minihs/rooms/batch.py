@@ -14,6 +14,9 @@ from minihs.store import client_txns, events, ids, inbox, memberships, outbound,
 from minihs.store.database import Database, Tx
 from minihs.store.events import Outcome
 
+MAX_LOOK_THROUGH = 200
+"""Parents looked at to find out which extremities an event replaces."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientTxn:
@@ -39,6 +42,10 @@ class Entry:
     before: StateRef | None = None
     after: StateRef | None = None
     topo: int | None = None
+    tip: bool = False
+    """It is a forward extremity now."""
+    retired: Collection[str] = ()
+    """Forward extremities that are none any more, because this event is built upon them."""
     current: StateRef | None = None
     """The room's state once this event is in; None: it does not move."""
     current_changes: Mapping[Key, str | None] = field(default_factory=dict)
@@ -84,33 +91,68 @@ class Batch:
         if entry.after is not None:
             self.placed[entry.event.event_id] = (entry.topo, entry.after)
 
-    def advance(self, entry: Entry) -> None:
-        """Make an accepted live event an extremity and move the current state.
+    def accept(self, entry: Entry) -> None:
+        """Add an accepted event of the timeline: make it an extremity and move the current state.
 
-        Sets `entry.current` and `entry.current_changes`; call before `add`.
+        It is no extremity if something accepted is built upon it already, as when a parent comes after its
+        child. Either all of this happens, or (an exception) nothing.
         """
         assert entry.after is not None  # noqa: S101  (of every accepted timeline event)
-        head = self.head
-        for prev_id in entry.event.prev_events:
-            head.tips.pop(prev_id, None)
-        head.tips[entry.event.event_id] = Tip(
-            entry.event.event_id, entry.topo or 0, entry.event.depth, entry.after
-        )
-        self.graph.add_pending(entry.event, entry.outcome)
-        new = self.graph.resolve(head.version, [tip.after for tip in head.tips.values()])
+        head, event = self.head, entry.event
+        tips = dict(head.tips)
+        retired = self._tips_before(event)
+        for tip_id in retired:
+            del tips[tip_id]
+        tip = not entry.history and not self._is_built_upon(event.event_id)
+        if tip:
+            tips[event.event_id] = Tip(event.event_id, entry.topo or 0, event.depth, entry.after)
+        if not tips:  # history that claims to follow all that we have: it can't be
+            tips, retired = head.tips, []
+        self.graph.add_pending(event, entry.outcome)
+        try:
+            new = self.graph.resolve(head.version, [each.after for each in tips.values()])
+            changes = {key: pair[1] for key, pair in self.graph.difference(head.current, new).items()}
+        except BaseException:
+            self.graph.drop_pending([event.event_id])
+            raise
+        entry.tip, entry.retired = tip, retired
         if not new.same_as(head.current):
-            entry.current_changes = {
-                key: pair[1] for key, pair in self.graph.difference(head.current, new).items()
-            }
-            entry.current = new
+            entry.current, entry.current_changes = new, changes
             head.current = new
+        head.tips = tips
+        self.add(entry)
+
+    def _tips_before(self, event: Event) -> list[str]:
+        """The extremities that the event is built upon, directly or by way of what was not accepted."""
+        found: list[str] = []
+        seen: set[str] = set()
+        waiting = list(event.prev_events)
+        while waiting and len(seen) < MAX_LOOK_THROUGH:
+            event_id = waiting.pop()
+            if event_id in seen:
+                continue
+            seen.add(event_id)
+            if event_id in self.head.tips:
+                found.append(event_id)
+            elif self.graph.outcome(event_id) not in (None, Outcome.ACCEPTED):
+                hidden = self.graph.event(event_id)
+                waiting.extend(hidden.prev_events if hidden is not None else ())
+        return found
+
+    def _is_built_upon(self, event_id: str) -> bool:
+        return events.is_built_upon(self.db.read, event_id) or any(
+            event_id in entry.event.prev_events
+            for entry in self.entries
+            if entry.outcome is Outcome.ACCEPTED and not entry.outlier
+        )
 
     async def commit(self) -> dict[str, int]:
         """Write everything. Returns event id → number."""
         if not self:
             return {}
+        creating = self.head.room_nid == 0
         try:
-            nids, groups = await self.db.write(self._write)
+            nids, groups = await self.db.write(lambda tx: self._write(tx, creating=creating))
             for ref, group in groups:
                 ref.settle(group)
         finally:
@@ -126,10 +168,10 @@ class Batch:
 
     # -- in the writer -----------------------------------------------------------------------------
 
-    def _write(self, tx: Tx) -> tuple[dict[str, int], list[tuple[StateRef, int]]]:
+    def _write(self, tx: Tx, *, creating: bool) -> tuple[dict[str, int], list[tuple[StateRef, int]]]:
         groups: dict[int, tuple[StateRef, int]] = {}
         nids: dict[str, int] = {}
-        if self.head.room_nid == 0:  # the room is being created
+        if creating:
             self.head.room_nid = rooms.intern(tx, self.head.room_id, self.head.version.version)
         for entry in self.entries:
             nids[entry.event.event_id] = self._write_entry(tx, entry, groups)
@@ -164,10 +206,10 @@ class Batch:
             received_ts=entry.received_ts,
         )
         if not entry.outlier:
-            live = news and entry.outcome is Outcome.ACCEPTED
-            events.move_extremities(tx, room_nid, nid, forward=live)
+            retired = ids.event_nids(tx, entry.retired).values()
+            events.connect(tx, room_nid, nid, tip=entry.tip, retired=retired)
         if entry.current is not None:
-            self._move_current(tx, entry, arrival or tx.next_pos(), groups)
+            self._move_current(tx, entry, arrival if news and arrival else tx.next_pos(), groups)
         self._redact(tx, entry, nid)
         if entry.hosts:
             host_set = outbound.intern_host_set(tx, entry.hosts)
