@@ -11,6 +11,7 @@ from typing import Any
 from minihs.matrix.auth_rules import PowerLevels
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json, forbidden, invalid_param, not_found
+from minihs.matrix.ids import is_room_id
 from minihs.requester import Requester
 from minihs.store import events, memberships, public_rooms, rooms, timeline
 from minihs.store.database import Database, Tx
@@ -164,3 +165,28 @@ def _offset(since: str | None) -> int:
     if match is None:
         raise invalid_param("The pagination token is malformed.")
     return int(match[1])
+
+
+def remote_page(answer: JsonObject) -> JsonObject:
+    """Another server's answer, cut down to what has the types that clients rely on."""
+    chunk = answer.get("chunk")
+    page: JsonObject = {"chunk": []}
+    for entry in chunk[:MAX_LIMIT] if isinstance(chunk, list) else []:
+        if not isinstance(entry, dict) or not is_room_id(entry.get("room_id")):
+            continue
+        joined = entry.get("num_joined_members")
+        shown: JsonObject = {
+            "room_id": entry["room_id"],
+            "num_joined_members": joined if type(joined) is int and joined >= 0 else 0,
+            "world_readable": entry.get("world_readable") is True,
+            "guest_can_join": entry.get("guest_can_join") is True,
+        }
+        shown.update({name: entry[name] for name in _TEXTS if isinstance(entry.get(name), str)})
+        page["chunk"].append(shown)
+    for name in ("next_batch", "prev_batch"):
+        if isinstance(answer.get(name), str):
+            page[name] = answer[name]
+    total = answer.get("total_room_count_estimate")
+    if type(total) is int:
+        page["total_room_count_estimate"] = total
+    return page

@@ -58,9 +58,11 @@ from minihs.web.routes.client import (
     typing,
     versions,
 )
+from minihs.web.routes.federation import directory as federation_directory
 from minihs.web.routes.federation import events as federation_events
 from minihs.web.routes.federation import keys as server_keys
 from minihs.web.routes.federation import membership, queries, transactions
+from minihs.web.routes.federation import users as federation_users
 from minihs.web.routing import Answer, Auth, Call, Route
 from minihs.web.services import Services
 
@@ -92,7 +94,9 @@ ROUTE_MODULES: list[ModuleType] = [
     to_device,
     typing,
     versions,
+    federation_directory,
     federation_events,
+    federation_users,
     membership,
     queries,
     server_keys,

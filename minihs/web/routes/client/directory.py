@@ -4,10 +4,11 @@ directory")."""
 
 from __future__ import annotations
 
-from minihs.matrix.errors import bad_json, invalid_param, missing_param
+from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param, missing_param
+from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.ids import is_room_alias
-from minihs.sync.public_rooms import options_from
-from minihs.web.routing import CLIENT, NONE, Call, JsonObject, Routes
+from minihs.sync.public_rooms import options_from, remote_page
+from minihs.web.routing import CLIENT, NONE, OPTIONAL_CLIENT, Call, JsonObject, Routes
 
 routes = Routes()
 
@@ -62,28 +63,36 @@ async def set_visibility(call: Call, room_id: str) -> JsonObject:
     return {}
 
 
-@routes.get(V3 + "/publicRooms", auth=NONE, limit="lookup")
+@routes.get(V3 + "/publicRooms", auth=OPTIONAL_CLIENT, limit="lookup")
 async def public_rooms(call: Call) -> JsonObject:
-    _check_server(call)
-    options = options_from(call.query.get_int("limit"), call.query.get("since"), None)
-    return await call.services.sync.public_rooms.list(options)
+    body: JsonObject = {}
+    if (limit := call.query.get_int("limit")) is not None:
+        body["limit"] = limit
+    if (since := call.query.get("since")) is not None:
+        body["since"] = since
+    return await _list(call, body)
 
 
 @routes.post(V3 + "/publicRooms", auth=CLIENT, limit="lookup")
 async def search_public_rooms(call: Call) -> JsonObject:
-    _check_server(call)
-    body = await call.json(optional=True)
+    return await _list(call, await call.json(optional=True))
+
+
+async def _list(call: Call, body: JsonObject) -> JsonObject:
+    """A page of our directory, or of that of the server named (only our users can make us ask it)."""
     options = options_from(body.get("limit"), body.get("since"), body.get("filter"))
-    return await call.services.sync.public_rooms.list(options)
+    server = call.query.get("server")
+    if not server or server == call.services.config.server_name:
+        return await call.services.sync.public_rooms.list(options)
+    if call.maybe_requester is None:
+        raise forbidden("Log in to see the rooms of other servers.")
+    asked: JsonObject = {name: value for name, value in body.items() if name in ("limit", "since", "filter")}
+    try:
+        return remote_page(await call.services.federation.public_rooms(server, asked))
+    except FederationError as error:
+        raise MatrixError(502, "M_UNKNOWN", f"The server's room directory can't be had: {error}") from error
 
 
 def _check(alias: str) -> None:
     if not is_room_alias(alias):
         raise invalid_param("That is no room alias.")
-
-
-def _check_server(call: Call) -> None:
-    """Directories of other servers are not asked."""
-    server = call.query.get("server")
-    if server and server != call.services.config.server_name:
-        raise invalid_param("This server shows only its own directory.")

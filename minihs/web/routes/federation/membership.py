@@ -75,7 +75,9 @@ async def invite(call: Call, room_id: str, event_id: str) -> JsonObject:
 
 @routes.put(_V1 + "/invite/{room_id}/{event_id}", auth=FEDERATION, body_cap=_INVITE_CAP)
 async def invite_v1(call: Call, room_id: str, event_id: str) -> Answer:
-    """The old form: the body is the event, of room version 1 or 2 (we can't tell; 1 and 2 differ in nothing here)."""
+    """The old form: the body is the event, of room version 1 or 2 (we can't tell; 1 and 2 differ in nothing
+    here).
+    """
     body = await call.json()
     unsigned = body.get("unsigned", {})
     if not isinstance(unsigned, dict):
