@@ -102,6 +102,14 @@ class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "machines behind the firewall."
         ),
     ] = []
+    notaries: Annotated[
+        list[str],
+        Meta(
+            description="Servers asked for the keys of other servers that don't answer themselves. They could "
+            "keep back keys, or vouch for those of a server that is gone; choose ones that you trust. "
+            "May be empty."
+        ),
+    ] = msgspec.field(default_factory=lambda: ["matrix.org"])
 
 
 class RateLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

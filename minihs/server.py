@@ -20,6 +20,7 @@ from minihs.federation.dial import Dialler, tls_context
 from minihs.federation.discovery import Discovery
 from minihs.federation.keyring import Keyring
 from minihs.federation.network import Network, Resolver, TcpNetwork
+from minihs.federation.own_keys import OLD_KEYS_FILE, OwnKeys, read_old_keys
 from minihs.federation.pools import Pools
 from minihs.federation.request_auth import RequestAuth
 from minihs.federation.resolver import DnsResolver
@@ -121,9 +122,10 @@ def build(
     )
     discovery = Discovery(runtime, db, resolver, dialler)
     federation = FederationClient(
-        our_name, signing_key, runtime, discovery, Pools(runtime, dialler), config.data_path
+        our_name, signing_key, runtime, discovery, Pools(runtime, dialler), config.data_path / "spool"
     )
-    keyring = Keyring(our_name, signing_key, db, runtime, federation)
+    own_keys = OwnKeys(our_name, signing_key, runtime.clock, read_old_keys(config.data_path / OLD_KEYS_FILE))
+    keyring = Keyring(own_keys, db, runtime, federation, config.federation.notaries)
     senders = Senders(our_name, db, runtime, federation)
     sync = Sync(db, runtime, our_name)
     e2ee = E2ee(db, runtime, config, federation=federation)
@@ -143,7 +145,12 @@ def build(
     )
     sync.connect(edus=senders, acls=rooms.acls, history=rooms)
     users = Users(db, runtime, config, rooms=rooms, federation=federation)
-    for part in (users, rooms, senders):
+
+    def heard_from(server: str) -> None:
+        federation.heard_from(server)
+        senders.heard_from(server)
+
+    for part in (users, rooms, senders, keyring, federation):
         nursery.start_soon(part.run)
     return Services(
         config=config,
@@ -158,5 +165,5 @@ def build(
         keyring=keyring,
         federation=federation,
         senders=senders,
-        request_auth=RequestAuth(our_name, keyring),
+        request_auth=RequestAuth(our_name, keyring, heard_from),
     )

@@ -272,7 +272,7 @@ class FederationClient(Transport):
     async def server_keys(self, host: str) -> JsonObject:
         """The server's own key document."""
         return await self.get_json(
-            host, "/_matrix/key/v2/server", within=SHORT, max_bytes=EVENT_BYTES, signed=False
+            host, "/_matrix/key/v2/server", within=SHORT, max_bytes=64 * KIB, signed=False
         )
 
     async def query_notary(self, host: str, wanted: Mapping[str, Mapping[str, int]]) -> list[Any]:
@@ -287,6 +287,13 @@ class FederationClient(Transport):
             host, "/_matrix/key/v2/query", content, within=SHORT, max_bytes=EVENTS_BYTES, signed=False
         )
         return _list(host, answer, "server_keys")
+
+    async def run(self) -> None:
+        """Keep connections until cancelled, then close them."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):  # closes sockets, waits for nobody

@@ -98,18 +98,14 @@ def _parameters(header: str, start: int) -> dict[str, str]:
 
 
 def signed_bytes(
-    *, method: str, uri: str, origin: str, destination: str | None, content: bytes | None
+    *, method: str, uri: str, origin: str, destination: str, content: bytes | None
 ) -> bytes:
     """What the signature is made over: canonical JSON of the request. `content` is canonical JSON already.
 
     Written piece by piece, since the content can be large and is needed in this form anyway.
     """
-    pieces = []
-    if content is not None:
-        pieces.append(b'"content":' + content)
-    if destination is not None:
-        pieces.append(b'"destination":' + canonical.encode(destination))
-    for name, value in (("method", method), ("origin", origin), ("uri", uri)):
+    pieces = [] if content is None else [b'"content":' + content]
+    for name, value in (("destination", destination), ("method", method), ("origin", origin), ("uri", uri)):
         pieces.append(canonical.encode(name) + b":" + canonical.encode(value))
     return b"{" + b",".join(pieces) + b"}"
 
