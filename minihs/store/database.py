@@ -48,7 +48,11 @@ board.
 SCAN_BUDGET = 2_000_000_000
 """The same for one statement of a scan."""
 
+IDLE_SCANNERS = 2
+"""Connections kept for the next scan."""
+
 READER_CACHE_KIB = 4096
+SCANNER_CACHE_KIB = 1024
 STATE_CACHE_BYTES = 8 << 20
 
 type Callback = Callable[[frozenset[str]], None]
@@ -111,7 +115,7 @@ class Database:
                 with trio.CancelScope(shield=True):  # bounded: nothing is added to the queue any more
                     await database._close()
             if database._failure is not None:
-                raise WriterStopped("the database writer stopped") from database._failure
+                raise _stopped(database._failure)
 
     async def write[T](self, function: Callable[[Tx], T]) -> T:
         """Run `function` in the next group commit; its result, or what it raised, after the fsync.
@@ -167,7 +171,7 @@ class Database:
 
     def _check_open(self) -> None:
         if self._failure is not None:
-            raise WriterStopped("the database writer stopped") from self._failure
+            raise _stopped(self._failure)
         if self._closed:
             raise StoreError("the database is closed")
 
@@ -192,7 +196,10 @@ class Database:
             self._scope.cancel()
 
     def _scan[T](self, function: Callable[[Reader], T]) -> T:
-        reader = self._scanners.pop() if self._scanners else self._new_scanner()
+        try:
+            reader = self._scanners.pop()
+        except IndexError:
+            reader = self._new_scanner()
         try:
             reader.execute("BEGIN")
             try:
@@ -200,14 +207,14 @@ class Database:
             finally:
                 reader.execute("ROLLBACK")
         finally:
-            if self._closed:
+            if self._closed or len(self._scanners) >= IDLE_SCANNERS:
                 reader.close()
             else:
                 self._scanners.append(reader)
 
     def _new_scanner(self) -> ReadConnection:
         return ReadConnection(
-            self.path, budget=SCAN_BUDGET, cache_kib=READER_CACHE_KIB, state_cache=0, any_thread=True
+            self.path, budget=SCAN_BUDGET, cache_kib=SCANNER_CACHE_KIB, state_cache=0, any_thread=True
         )
 
     def _close_readers(self) -> None:
@@ -227,7 +234,7 @@ class InlineDatabase(Database):
             self._writer.run([job])
         except Exception as error:  # noqa: BLE001 - raised from open()
             self._stop(error)
-            job.fail(WriterStopped("the database writer stopped"))
+            job.fail(_stopped(error))
         finally:
             reader.in_closure = False
         self._deliver([job])
@@ -273,43 +280,41 @@ class ThreadedDatabase(Database):
 
     def _work(self) -> None:
         """The writer's thread. After a fatal error it only refuses, until it is told to end."""
-        failed = False
+        failure: BaseException | None = None
         while batch := self._take():
-            if not failed:
-                failed = not self._run(batch)
-            else:
+            if failure is None:
+                failure = self._run(batch)
+            if failure is not None:
                 for job in batch:
-                    job.fail(WriterStopped("the database writer stopped"))
+                    job.fail(_stopped(failure))
             self._tell(self._deliver, batch)
-            if not failed:
-                failed = not self._checkpoint()
+            if failure is None:
+                failure = self._checkpoint()
         self._tell(self._ended.set)
 
-    def _run(self, batch: Sequence[Job]) -> bool:
+    def _run(self, batch: Sequence[Job]) -> BaseException | None:
         try:
             self._writer.run(batch)
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it from open()
-            for job in batch:
-                job.fail(WriterStopped("the database writer stopped"))
             self._tell(self._stop, error)
-            return False
-        return True
+            return error
+        return None
 
-    def _checkpoint(self) -> bool:
+    def _checkpoint(self) -> BaseException | None:
         """Copy the WAL when it has grown; here, so that nobody waits for it but those who come later."""
         done = self._writer.changes - self._copied
         if done * self._pages_per_change < CHECKPOINT_PAGES:
-            return True
+            return None
         try:
             pages, _ = self._writer.checkpoint()
         except sqlite3.Error as error:
             if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                return True  # all is in the WAL; tried again after the next commit
+                return None  # all is in the WAL; tried again after the next commit
             self._tell(self._stop, error)
-            return False
+            return error
         self._pages_per_change = min(max(pages / done, 0.1), 4.0)
         self._copied = self._writer.changes
-        return True
+        return None
 
     def _take(self) -> list[Job]:
         """What is queued now, at least one job; empty: the end."""
@@ -332,6 +337,13 @@ class ThreadedDatabase(Database):
             self._token.run_sync_soon(function, *args)
         except trio.RunFinishedError:
             pass  # the loop ended without leaving open(); what was committed is committed
+
+
+def _stopped(cause: BaseException) -> WriterStopped:
+    """A new one for each who is told: an exception raised in several tasks would mix up their tracebacks."""
+    error = WriterStopped(f"the database writer stopped: {cause}")
+    error.__cause__ = cause
+    return error
 
 
 def _nothing(_tx: Tx) -> None:

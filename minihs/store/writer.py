@@ -112,7 +112,7 @@ class BatchWriter:
     """Runs batches on the writing connection. For one thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection, *, rehearse: bool = False) -> None:
-        """With `rehearse` each closure is run, undone and run again, so that tests find those that can't be."""
+        """With `rehearse` each closure is run, undone and run again: tests find those that can't be."""
         self._connection = connection
         self._rehearse = rehearse
         self._in_closure = False
