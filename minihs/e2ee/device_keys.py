@@ -22,7 +22,7 @@ from minihs.matrix.fields import number, optional_object, required_object
 from minihs.matrix.ids import domain_of, fits, is_user_id
 from minihs.requester import Requester
 from minihs.runtime import Runtime
-from minihs.store import cross_signing, device_keys, device_lists, devices, one_time_keys
+from minihs.store import cross_signing, device_keys, device_lists, devices, key_signatures, one_time_keys
 from minihs.store import users as user_store
 from minihs.store.database import Database, Tx
 
@@ -62,8 +62,8 @@ class DeviceKeys:
         identity = optional_object(body, "device_keys")
         if identity is not None:
             identity = checked_device_keys(identity, user_id, device_id)
-        new = checked_one_time_keys(body.get("one_time_keys") or {}, "one_time_keys")
-        fallback = checked_one_time_keys(body.get("fallback_keys") or {}, "fallback_keys")
+        new = checked_one_time_keys(body, "one_time_keys")
+        fallback = checked_one_time_keys(body, "fallback_keys")
         if len({key.algorithm for key in fallback}) != len(fallback):
             raise invalid_param("There can be one fallback key for each algorithm.")
         if identity is None and not new and not fallback:
@@ -103,6 +103,11 @@ class DeviceKeys:
             found = checked_query_answer(await federation.query_keys(host, of_host), of_host)
             for name, users in found.items():
                 answer[name].update(users)
+            for user_id, key in found["master_keys"].items():
+                (public,) = key["keys"].values()
+                answer["master_keys"][user_id] = key_signatures.merged(
+                    self._db.read, key, user_id, public, requester.user_id
+                )
 
         answer["failures"] = await self._ask_all(remote, timeout, ask)
         return answer

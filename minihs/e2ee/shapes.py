@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from minihs.matrix.canonical import BadJson, encode
+from minihs.matrix.canonical import BadJson, check_strict, encode
 from minihs.matrix.errors import bad_json, invalid_param, too_large
-from minihs.matrix.fields import required_text
+from minihs.matrix.fields import optional_object, required_text
 from minihs.matrix.ids import fits
 from minihs.matrix.unpadded import decode
 from minihs.store.one_time_keys import UploadedKey
@@ -51,9 +51,8 @@ def checked_device_keys(keys: JsonObject, user_id: str, device_id: str) -> JsonO
     return keys
 
 
-def checked_one_time_keys(keys: object, name: str) -> list[UploadedKey]:
-    if not isinstance(keys, dict):
-        raise bad_json(f"{name} must be an object.")
+def checked_one_time_keys(body: JsonObject, name: str) -> list[UploadedKey]:
+    keys = optional_object(body, name) or {}
     return [checked_one_time_key(key_name, key) for key_name, key in keys.items()]
 
 
@@ -115,8 +114,9 @@ def check_signatures(signatures: object) -> None:
 
 
 def check_size(value: object, limit: int, name: str) -> bytes:
-    """The canonical JSON, in which key order doesn't matter for comparisons."""
+    """The canonical JSON, which is what is signed; M_BAD_JSON for floats and integers that have none."""
     try:
+        check_strict(value)
         text = encode(value)
     except BadJson as error:
         raise bad_json(f"{name} has no canonical JSON form.") from error

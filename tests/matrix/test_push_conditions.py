@@ -29,7 +29,9 @@ def holds(condition: dict[str, Any], event: dict[str, Any], context: PushContext
     return compile_condition(condition)(event, context)
 
 
-def matched(event: dict[str, Any], context: PushContext = LARGE, changes: dict[str, Any] | None = None) -> str:
+def matched(
+    event: dict[str, Any], context: PushContext = LARGE, changes: dict[str, Any] | None = None
+) -> str:
     outcome = CompiledRules(ruleset(ALICE, changes or {})).evaluate(event, context)
     return "" if outcome is None else outcome.rule_id
 
@@ -37,7 +39,14 @@ def matched(event: dict[str, Any], context: PushContext = LARGE, changes: dict[s
 class TestEventMatch:
     @pytest.mark.parametrize(
         ("topic", "expected"),
-        [("Lunch plans", True), ("LUNCH", True), (" lunch", False), ("lunc", False), (None, False), (1, False)],
+        [
+            ("Lunch plans", True),
+            ("LUNCH", True),
+            (" lunch", False),
+            ("lunc", False),
+            (None, False),
+            (1, False),
+        ],
     )
     def test_the_whole_value_must_match(self, topic: Any, expected: bool) -> None:
         condition = {"kind": "event_match", "key": "content.topic", "pattern": "lunc?*"}

@@ -21,7 +21,7 @@ from minihs.testing.clock import VirtualClock, virtual_runtime
 from minihs.users.passwords import Passwords
 from minihs.users.service import Users
 
-from ..kit import House, Response, make_edge, make_services
+from tests.web.kit import House, Response, make_edge, make_services
 
 SERVER = "example.org"
 V3 = "/_matrix/client/v3"
@@ -75,7 +75,9 @@ class Client:
     async def delete(self, target: str, body: Any = b"") -> Response:
         return await self.ask("DELETE", target, body)
 
-    async def confirmed(self, method: str, target: str, body: dict[str, Any], password: str = PASSWORD) -> Response:
+    async def confirmed(
+        self, method: str, target: str, body: dict[str, Any], password: str = PASSWORD
+    ) -> Response:
         """A request with User-Interactive Authentication by password, its challenge included."""
         challenge = await self.ask(method, target, body)
         assert challenge.status == 401, challenge
@@ -134,7 +136,8 @@ class TestServer:
                 host = user_id.partition(":")[2]
                 host_nid = ids.intern_host(tx, host)
                 tx.execute(
-                    "INSERT INTO memberships (room_nid, user_id, host_nid, membership, event_nid, local, pos) "
+                    "INSERT INTO memberships (room_nid, user_id, host_nid, membership, event_nid, local, "
+                    "pos) "
                     "VALUES (?, ?, ?, 'join', 0, ?, ?)",
                     (room_nid, user_id, host_nid, int(host == SERVER), tx.next_pos()),
                 )
@@ -189,9 +192,7 @@ async def open_server(folder: Path, federation: Any = None, **settings: Any) -> 
             passwords=Passwords(runtime, time_cost=1, memory_kib=64),
         )
         e2ee = E2ee(db, runtime, services.config, federation=federation)
-        services = replace(
-            services, runtime=runtime, db=db, users=users, e2ee=e2ee, push_rules=PushRules(db)
-        )
+        services = replace(services, runtime=runtime, db=db, users=users, e2ee=e2ee, push_rules=PushRules(db))
         nursery.start_soon(users.run)
         server = TestServer(House(make_edge(services=services), nursery), db, users, e2ee, runtime)
         server.rooms = rooms

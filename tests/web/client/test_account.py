@@ -123,9 +123,7 @@ class TestDeactivation:
     async def test_a_cut_short_leaving_is_finished_after_the_next_start(self, server: TestServer) -> None:
         alice = await server.user("alice")
         await server.share_a_room(alice.user_id)
-        await server.db.write(
-            lambda tx: tx.execute("UPDATE users SET deactivated = 1, leaving = 1").rowcount
-        )
+        await server.db.write(lambda tx: tx.execute("UPDATE users SET deactivated = 1, leaving = 1").rowcount)
         await server.users.accounts.finish_closing()
         assert server.rooms.left == [(alice.user_id, "!shared:example.org")]
         await server.users.accounts.finish_closing()
@@ -234,7 +232,9 @@ class TestModeration:
         assert refused(answer, 403, "M_USER_SUSPENDED")
 
     @pytest.mark.parametrize("what", ["lock", "suspend"])
-    async def test_only_administrators_moderate_and_not_each_other(self, server: TestServer, what: str) -> None:
+    async def test_only_administrators_moderate_and_not_each_other(
+        self, server: TestServer, what: str
+    ) -> None:
         root, alice = await admin(server), await server.user("alice")
         path = f"/_matrix/client/v1/admin/{what}/"
         for user in (alice.user_id, "@nobody:example.org", "@x:other.example", "rubbish"):

@@ -118,7 +118,13 @@ class TestTags:
 
     @pytest.mark.parametrize(
         ("tag", "body"),
-        [("x" * 256, {}), ("x", {"order": "first"}), ("x", {"order": True}), ("x", []), ("x", {"y": "z" * 2000})],
+        [
+            ("x" * 256, {}),
+            ("x", {"order": "first"}),
+            ("x", {"order": True}),
+            ("x", []),
+            ("x", {"y": "z" * 2000}),
+        ],
     )
     async def test_bad_tags_are_refused(self, server: TestServer, tag: str, body: Any) -> None:
         alice = await server.user("alice")

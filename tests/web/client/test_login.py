@@ -193,6 +193,10 @@ class TestRefresh:
         assert refused(answer, 401, "M_UNKNOWN_TOKEN")
 
 
+def everything_in(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+
+
 class TestSecrets:
     async def test_no_password_or_token_is_in_the_database(self, server: TestServer, tmp_path: Path) -> None:
         alice = await server.user("alice", refresh_token=True)
@@ -200,7 +204,7 @@ class TestSecrets:
         answer = await alice.confirmed("POST", "/account/password", {"new_password": new_password})
         assert answer.status == 200
         openid = (await alice.post(f"{alice.path}/openid/request_token", {})).json["access_token"]
-        stored = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+        stored = everything_in(tmp_path)
         assert b"@alice:example.org" in stored
         for secret in (PASSWORD, new_password, alice.token, alice.login["refresh_token"], openid):
             assert secret.encode() not in stored
@@ -223,17 +227,19 @@ class TestSecrets:
 async def test_an_account_without_password_can_not_log_in(server: TestServer) -> None:
     await server.users.create_account("bot", None)
     for password in ("", "x"):
-        assert refused(await server.ask("POST", "/login", password_login("bot", password)), 403, "M_FORBIDDEN")
+        assert refused(
+            await server.ask("POST", "/login", password_login("bot", password)), 403, "M_FORBIDDEN"
+        )
 
 
 async def test_a_device_id_can_not_be_a_cross_signing_key(server: TestServer) -> None:
     alice = await server.user("alice")
     await server.db.write(
-        lambda tx: tx.execute(
-            "INSERT INTO cross_signing_keys VALUES (?, 'master', 'KEY', '{}')", (alice.user_id,)
-        ).rowcount
+        lambda tx: (
+            tx.execute(
+                "INSERT INTO cross_signing_keys VALUES (?, 'master', 'KEY', '{}')", (alice.user_id,)
+            ).rowcount
+        )
     )
     answer = await server.ask("POST", "/login", password_login("alice", device_id="KEY"))
     assert refused(answer, 403, "M_FORBIDDEN")
-
-

@@ -98,9 +98,7 @@ class TestOpen:
         alice = await server.user("alice")
         assert (await alice.confirmed("POST", "/account/deactivate", {})).status == 200
         assert refused(await server.ask("POST", "/register", NEW), 400, "M_USER_IN_USE")
-        assert refused(
-            await server.ask("GET", "/register/available?username=alice"), 400, "M_USER_IN_USE"
-        )
+        assert refused(await server.ask("GET", "/register/available?username=alice"), 400, "M_USER_IN_USE")
 
     @pytest.mark.parametrize(
         ("body", "errcode"),
@@ -222,14 +220,21 @@ class TestTokens:
 
     @pytest.mark.parametrize(
         ("token", "errcode"),
-        [("wrong", "M_UNAUTHORIZED"), (None, "M_MISSING_PARAM"), (7, "M_BAD_JSON"), ("x" * 65, "M_INVALID_PARAM")],
+        [
+            ("wrong", "M_UNAUTHORIZED"),
+            (None, "M_MISSING_PARAM"),
+            (7, "M_BAD_JSON"),
+            ("x" * 65, "M_INVALID_PARAM"),
+        ],
     )
     async def test_wrong_tokens_may_be_tried_again(self, tmp_path: Path, token: Any, errcode: str) -> None:
         async with open_server(tmp_path, registration={"mode": "token"}) as server:
             answer = await server.ask("POST", "/register", {**NEW, **self.auth(token)})
             assert refused(answer, 401, errcode)
             assert answer.json["flows"] == [{"stages": ["m.login.registration_token"]}]
-            assert refused(await server.ask("POST", "/register", {**NEW, "auth": DUMMY}), 401, "M_UNRECOGNIZED")
+            assert refused(
+                await server.ask("POST", "/register", {**NEW, "auth": DUMMY}), 401, "M_UNRECOGNIZED"
+            )
 
 
 class TestSharedSecret:
@@ -239,7 +244,14 @@ class TestSharedSecret:
         parts = [nonce, "bridge", PASSWORD, "admin" if admin else "notadmin"]
         parts += [more["user_type"]] if "user_type" in more else []
         mac = hmac.new(secret.encode(), "\0".join(parts).encode(), hashlib.sha1).hexdigest()
-        return {"nonce": nonce, "username": "bridge", "password": PASSWORD, "admin": admin, "mac": mac, **more}
+        return {
+            "nonce": nonce,
+            "username": "bridge",
+            "password": PASSWORD,
+            "admin": admin,
+            "mac": mac,
+            **more,
+        }
 
     async def nonce(self, server: TestServer) -> str:
         nonce: str = (await server.ask("GET", SYNAPSE)).json["nonce"]
@@ -275,7 +287,9 @@ class TestSharedSecret:
             assert refused(await server.ask("POST", SYNAPSE, body), 403, "M_FORBIDDEN")
             assert server.rows("SELECT * FROM users") == []
 
-    @pytest.mark.parametrize("change", [{"mac": 1}, {"password": None}, {"username": []}, {"admin": 1}, {"nonce": {}}])
+    @pytest.mark.parametrize(
+        "change", [{"mac": 1}, {"password": None}, {"username": []}, {"admin": 1}, {"nonce": {}}]
+    )
     async def test_malformed_requests_are_refused(self, tmp_path: Path, change: dict[str, Any]) -> None:
         async with open_server(tmp_path, registration={"shared_secret": self.SECRET}) as server:
             answer = await server.ask("POST", SYNAPSE, {**self.body(await self.nonce(server)), **change})
