@@ -5,7 +5,7 @@
         alice = await world["one.test"].user("alice")
         bob = await world["two.test"].user("bob")
         room_id = await alice.create_room(preset="public_chat")
-        await bob.post(f"/join/{room_id}?server_name=one.test", {})
+        await bob.join(room_id, "one.test")
 
 Run it under a clock that jumps (`testing.clock.run_virtual`): time-outs and pauses then cost nothing. A server
 can be stopped and started again on its own data, or cut off from others (`world.internet`).
