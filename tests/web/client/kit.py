@@ -20,7 +20,6 @@ from minihs.store.database import Database, Tx
 from minihs.testing.clock import VirtualClock, virtual_runtime
 from minihs.users.passwords import Passwords
 from minihs.users.service import Users
-
 from tests.web.kit import House, Response, make_edge, make_services
 
 SERVER = "example.org"

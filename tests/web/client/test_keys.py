@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +273,7 @@ class TestDeviceLists:
         assert contents[2]["device_id"] == contents[3]["device_id"] == "TWO"
         assert contents[3]["deleted"] is True
         assert "keys" not in contents[3]
-        for before, after in zip(contents, contents[1:], strict=False):
+        for before, after in itertools.pairwise(contents):
             assert after["prev_id"] == [before["stream_id"]]
             assert after["stream_id"] > before["stream_id"]
 
@@ -330,22 +331,23 @@ class RemoteKeys:
         return await self._give(host, one_time_keys)
 
 
-class TestRemote:
-    KEYS = {
-        "user_id": REMOTE,
-        "device_id": "DEV",
-        "algorithms": [],
-        "keys": {"ed25519:DEV": "x"},
-        "signatures": {},
-    }
+BOBS_KEYS: dict[str, Any] = {
+    "user_id": REMOTE,
+    "device_id": "DEV",
+    "algorithms": [],
+    "keys": {"ed25519:DEV": "x"},
+    "signatures": {},
+}
 
+
+class TestRemote:
     async def test_queries_are_passed_on_and_answers_checked(self, tmp_path: Path) -> None:
         remote = RemoteKeys(
             {
                 "device_keys": {
                     REMOTE: {
-                        "DEV": {**self.KEYS, "unsigned": {"device_display_name": "Bob's", "x": 1}},
-                        "LIE": self.KEYS,
+                        "DEV": {**BOBS_KEYS, "unsigned": {"device_display_name": "Bob's", "x": 1}},
+                        "LIE": BOBS_KEYS,
                         "BAD": 7,
                     },
                     "@other:other.example": {"DEV": {}},
@@ -358,7 +360,7 @@ class TestRemote:
         async with open_server(tmp_path, federation=remote) as server:
             alice = await server.user("alice")
             answer = (await alice.post("/keys/query", {"device_keys": {REMOTE: []}})).json
-            expected = {**self.KEYS, "unsigned": {"device_display_name": "Bob's"}}
+            expected = {**BOBS_KEYS, "unsigned": {"device_display_name": "Bob's"}}
             assert answer["device_keys"] == {REMOTE: {"DEV": expected}}
             assert answer["master_keys"] == answer["user_signing_keys"] == answer["failures"] == {}
             assert remote.asked == [("other.example", {REMOTE: []})]

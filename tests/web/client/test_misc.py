@@ -123,10 +123,37 @@ async def test_no_wrong_type_anywhere_is_our_fault(server: TestServer) -> None:
     """Each route with a body, each body wrong in some way: a 4xx with an errcode, or a harmless 200."""
     alice = await server.user("alice")
     await alice.post("/room_keys/version", {"algorithm": "x", "auth_data": {}})
-    fields = """auth username password type identifier device_keys one_time_keys messages fallback_keys
-        master_key rooms sessions actions conditions enabled presence devices display_name search_term
-        new_password refresh_token displayname locked @alice:example.org room algorithm auth_data order
-        tags""".split()
+    fields = [
+        "auth",
+        "username",
+        "password",
+        "type",
+        "identifier",
+        "device_keys",
+        "one_time_keys",
+        "messages",
+        "fallback_keys",
+        "master_key",
+        "rooms",
+        "sessions",
+        "actions",
+        "conditions",
+        "enabled",
+        "presence",
+        "devices",
+        "display_name",
+        "search_term",
+        "new_password",
+        "refresh_token",
+        "displayname",
+        "locked",
+        "@alice:example.org",
+        "room",
+        "algorithm",
+        "auth_data",
+        "order",
+        "tags",
+    ]
     values: list[Any] = [None, True, 0, -1, 1.5, 2**70, "", "x" * 100, [], [[]], {}, {"x": {"y": []}}, "\0"]
     bodies: list[Any] = [[], 7, "x", None, *(dict.fromkeys(fields, value) for value in values)]
     for route in ROUTES:
