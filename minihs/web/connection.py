@@ -54,6 +54,8 @@ HEADER_SECONDS = 20.0
 SEND_SECONDS = 30.0
 """For one slice: 64 KiB in 30 s is less than any line that is still alive."""
 LINGER_SECONDS = 2.0
+CLOSE_SECONDS = 0.1
+"""Instead of the former, when the server shuts down."""
 LINGER_BYTES = 4 * 1024 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 """Of a request line and headers that do not arrive at once."""
@@ -106,8 +108,12 @@ class Connection(TCPServer):
         self._reading = trio.CancelScope()
         """Its deadline closes a connection that is idle; a busy one has none."""
         self._shaking_hands = trio.CancelScope()
+        self._sending = trio.CancelScope()
+        self._cut_off = float("inf")
+        """When the server shuts down: no send goes on for longer."""
         self._busy = False
         self._close_wanted = False
+        self._broken = False
 
     async def run(self) -> None:
         try:
@@ -121,8 +127,10 @@ class Connection(TCPServer):
         finally:
             await trio.aclose_forcefully(self.stream)
 
-    def wind_up(self) -> None:
-        """The server shuts down: close now if idle, else after the answer that is being made."""
+    def wind_up(self, cut_off: float) -> None:
+        """The server shuts down: close now if idle, else after the answer under way, by `cut_off`."""
+        self._cut_off = cut_off
+        self._sending.deadline = min(self._sending.deadline, cut_off)
         if not self._busy:
             self._shaking_hands.cancel()
             self._reading.cancel()
@@ -188,20 +196,27 @@ class Connection(TCPServer):
         view = memoryview(data)
         async with self.send_lock:
             for start in range(0, len(view), SEND_SLICE_BYTES):
-                try:
-                    # Shielded, because half a slice would be garbage to the client; the deadline bounds it.
-                    with trio.fail_after(SEND_SECONDS) as scope:
-                        scope.shield = True
-                        await self.stream.send_all(view[start : start + SEND_SLICE_BYTES])
-                except (*GONE, trio.TooSlowError):
-                    self._close_wanted = True
-                    self._reading.cancel()
+                if self._broken:
                     return
+                await self._send_slice(view[start : start + SEND_SLICE_BYTES])
+
+    async def _send_slice(self, data: memoryview) -> None:
+        # Shielded, because half a slice would be garbage to the client; the deadline bounds it.
+        deadline = min(trio.current_time() + SEND_SECONDS, self._cut_off)
+        self._sending = trio.CancelScope(deadline=deadline, shield=True)
+        try:
+            with self._sending:
+                await self.stream.send_all(data)
+        except GONE:
+            self._broken = True
+        if self._broken or self._sending.cancelled_caught:
+            self._broken = self._close_wanted = True
+            self._reading.cancel()
 
     async def _close(self) -> None:
         """Close so that the last answer arrives: for a moment, what the peer still sends is dropped."""
-        with trio.move_on_after(LINGER_SECONDS) as scope:
-            scope.shield = True
+        patience = CLOSE_SECONDS if self.context.terminated.is_set() else LINGER_SECONDS
+        with trio.move_on_after(patience, shield=True):
             if self._input_left and not self.context.terminated.is_set():
                 if hasattr(self.stream, "send_eof"):
                     await self.stream.send_eof()

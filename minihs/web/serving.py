@@ -148,18 +148,19 @@ class Edge:
                 )
             await stop.wait()
             accepting.cancel_scope.cancel()
-            await self.wind_up()
-            connections.cancel_scope.deadline = trio.current_time() + DRAIN_SECONDS
+            connections.cancel_scope.deadline = await self.wind_up()
 
-    async def wind_up(self) -> None:
-        """Close idle connections now, busy ones after their answer."""
+    async def wind_up(self) -> float:
+        """Close idle connections now, busy ones after their answer; returns when the last must be gone."""
+        cut_off = trio.current_time() + DRAIN_SECONDS
         await self._context.terminated.set()
         for connection in list(self._connections):
-            connection.wind_up()
+            connection.wind_up(cut_off)
         for door in self.doors:
             if door.listen.unix_path is not None:
                 with suppress(FileNotFoundError):
                     os.unlink(door.listen.unix_path)
+        return cut_off
 
     def reload_tls(self) -> None:
         """Read the certificates again. One that can't be used is logged and the old one stays."""

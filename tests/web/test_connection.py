@@ -13,7 +13,7 @@ from trio.testing import lockstep_stream_pair
 from minihs.web.client_address import parse_networks
 from minihs.web.connection import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS, SEND_SECONDS
 from minihs.web.routing import KIB, MIB, NONE, Answer, Call, JsonObject, Routes
-from minihs.web.serving import Limits, Policy
+from minihs.web.serving import DRAIN_SECONDS, Limits, Policy
 
 from .kit import PEER, Visitor, make_edge, open_house
 
@@ -269,6 +269,18 @@ class TestShutdown:
             assert response.status == 200
             assert await visitor.is_closed()
             assert trio.current_time() == pytest.approx(2, abs=0.5)
+
+    async def test_a_client_that_stops_reading_does_not_hold_it_up(self, autojump_clock: object) -> None:
+        async with trio.open_nursery() as nursery:
+            edge = make_edge(large_answer_routes(MIB))
+            ours, theirs = lockstep_stream_pair()
+            nursery.start_soon(edge.handle, theirs, PEER, None)
+            await ours.send_all(b"GET /_test/large HTTP/1.1\r\nHost: x\r\n\r\n")
+            await ours.receive_some(1)
+            await edge.wind_up()
+            await trio.sleep(DRAIN_SECONDS + 0.3)
+            assert "<Edge: 0 connections" in repr(edge)
+            nursery.cancel_scope.cancel()
 
     async def test_no_new_connections_are_taken(self, autojump_clock: object) -> None:
         async with open_house() as house:
