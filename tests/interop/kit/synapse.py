@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,16 +38,14 @@ def _install() -> None:
         return
     stamp.unlink(missing_ok=True)
     python = str(ENVIRONMENT / "bin" / "python")
-    if uv := shutil.which("uv"):
-        subprocess.run(
-            [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(ENVIRONMENT)],
-            check=True,
-        )
-        install = [uv, "pip", "install", "--quiet", "--python", python]
-    else:
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-        install = [python, "-m", "pip", "install", "--quiet"]
-    subprocess.run([*install, "--require-hashes", "-r", str(REQUIREMENTS)], check=True)
+    uv = str(REPOSITORY / "scripts" / "uv")
+    subprocess.run(
+        [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(ENVIRONMENT)], check=True
+    )
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", str(REQUIREMENTS)],
+        check=True,
+    )
     stamp.write_text(wanted)
 
 

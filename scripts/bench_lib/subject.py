@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One server under test, the peers around it, and how large the run is."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import trio
+
+from tests.interop.kit.authority import Authority
+from tests.interop.kit.client import Client
+from tests.interop.kit.homeserver import Homeserver
+from tests.interop.kit.peer import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much each scenario does."""
+
+    rooms: int = 50
+    idle_seconds: float = 20.0
+    sends: int = 200
+    senders: int = 8
+    pings: int = 60
+    transactions: int = 10  # of 50 PDUs
+    outbound_one: int = 60
+    outbound_many: int = 20
+    destinations: int = 20
+    backfill_pages: int = 60
+    members: tuple[int, ...] = (1_000, 10_000)
+    branch: int = 200
+    sync_rooms: int = 20
+    disk_messages: int = 1_000
+    starts: int = 3
+
+
+QUICK = Sizes(
+    rooms=10,
+    idle_seconds=5.0,
+    sends=60,
+    pings=20,
+    transactions=4,
+    outbound_one=20,
+    outbound_many=8,
+    backfill_pages=20,
+    members=(1_000,),
+    branch=60,
+    disk_messages=200,
+    starts=1,
+)
+
+
+@dataclass(slots=True)
+class Subject:
+    server: Homeserver
+    authority: Authority
+    nursery: trio.Nursery
+    sizes: Sizes
+    clients: list[Client] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
+    _names: itertools.count[int] = field(default_factory=itertools.count)
+
+    async def person(self) -> Client:
+        client = await self.server.register(f"person{next(self._names)}")
+        self.clients.append(client)
+        return client
+
+    async def people(self, count: int) -> list[Client]:
+        return [await self.person() for _ in range(count)]
+
+    async def peer(self) -> Peer:
+        peer = Peer(self.authority)
+        await self.nursery.start(peer.serve)
+        self.peers.append(peer)
+        return peer
+
+    async def hang_up(self) -> None:
+        for one in (*self.clients, *self.peers):
+            await one.aclose()
+        self.clients.clear()

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table: one line per figure, both servers, the ratio between them and the budget (docs/design.md, "Budgets")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+type Figures = dict[str, dict[str, float]]  # figure -> server -> value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    key: str
+    title: str
+    unit: str
+    budget: float | None = None  # at most, in `unit`; or at least, when `more_is_better`
+    ratio_budget: float | None = None  # the same, as minihs / Synapse
+    more_is_better: bool = False
+    digits: int = 2
+
+
+ROWS = [
+    Row("start_s", "cold start to first answer", "s", 0.9),
+    Row("idle_rss_mib", "memory at rest (RSS), {rooms} rooms", "MiB", 75, digits=0),
+    Row("idle_cpu_percent", "CPU at rest", "%", 0.1),
+    Row("send_ms", "local send, p50", "ms"),
+    Row("send_cpu_ms", "CPU per local message, one sync woken", "ms", 2),
+    Row("sends_per_s_1", "local sends, 1 sender", "/s", ratio_budget=8, more_is_better=True, digits=0),
+    Row("sends_per_s_8", "local sends, 8 senders", "/s", ratio_budget=8, more_is_better=True, digits=0),
+    Row("wake_ms", "send until another's long poll returns, p50", "ms", ratio_budget=1 / 6),
+    Row("inbound_cpu_ms", "CPU per inbound PDU, batches of 50", "ms", 0.4),
+    Row("inbound_per_s", "inbound PDUs", "/s", more_is_better=True, digits=0),
+    Row("outbound_ms", "send until the other server has it, p50", "ms"),
+    Row("outbound_1_cpu_ms", "CPU per event sent to 1 destination", "ms", 2.5),
+    Row("outbound_20_cpu_ms", "CPU per event sent to 20 destinations", "ms", 18),
+    Row("backfill_per_s", "/backfill served", "events/s", 12_000, more_is_better=True, digits=0),
+    Row("backfill_cpu_us", "CPU per event of /backfill", "µs", digits=0),
+    Row("join_1000_cpu_s", "join of 1,000 members: CPU", "s", 0.4),
+    Row("join_1000_peak_mib", "the same: peak memory", "MiB", 100, digits=0),
+    Row("join_10000_cpu_s", "join of 10,000 members: CPU", "s", 4),
+    Row("join_10000_peak_mib", "the same: peak memory", "MiB", 150, digits=0),
+    Row("join_1000_wall_s", "join of 1,000 members: until answered", "s"),
+    Row("join_10000_wall_s", "join of 10,000 members: until answered", "s"),
+    Row("branches_cpu_s", "{branch} + {branch} state events on two branches, merged: CPU", "s", 0.5),
+    Row("initial_sync_first_ms", "initial /sync, {sync_rooms} rooms, the first", "ms", digits=0),
+    Row("initial_sync_ms", "the same, p50 of the next", "ms", ratio_budget=1 / 6, digits=1),
+    Row("disk_bytes_per_event", "disk per message", "bytes", 1_800, digits=0),
+]
+
+
+def table(figures: Figures, sizes: dict[str, object]) -> str:
+    lines = [("what", "Synapse", "minihs", "minihs / Synapse", "budget", "")]
+    for row in ROWS:
+        values = figures.get(row.key)
+        if values is None:
+            continue
+        synapse, minihs = values.get("synapse"), values.get("minihs")
+        ratio = minihs / synapse if synapse and minihs is not None else None
+        lines.append(
+            (
+                row.title.format_map(sizes),
+                _number(synapse, row),
+                _number(minihs, row),
+                "" if ratio is None else f"{ratio:.3g} ({_plain(ratio)})",
+                _budget(row),
+                _verdict(row, minihs, ratio),
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text)
+
+
+def _number(value: float | None, row: Row) -> str:
+    return "" if value is None else f"{value:,.{row.digits}f} {row.unit}"
+
+
+def _plain(ratio: float) -> str:
+    if ratio == 0:
+        return "0"
+    return f"{ratio:.1f} ×" if ratio >= 1 else f"1/{1 / ratio:.1f}"
+
+
+def _budget(row: Row) -> str:
+    sign = "≥" if row.more_is_better else "≤"
+    if row.budget is not None:
+        return f"{sign} {row.budget:,g} {row.unit}"
+    if row.ratio_budget is not None:
+        return f"{sign} {_plain(row.ratio_budget)}"
+    return ""
+
+
+def _verdict(row: Row, minihs: float | None, ratio: float | None) -> str:
+    value, limit = (minihs, row.budget) if row.budget is not None else (ratio, row.ratio_budget)
+    if value is None or limit is None:
+        return ""
+    return "met" if (value >= limit if row.more_is_better else value <= limit) else "MISSED"
