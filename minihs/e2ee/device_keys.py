@@ -16,6 +16,7 @@ import trio
 from minihs.e2ee import ports
 from minihs.e2ee.remote_answers import checked_claim_answer, checked_query_answer
 from minihs.e2ee.shapes import checked_device_keys, checked_one_time_keys
+from minihs.matrix.canonical import MAX_INT
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param
 from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.fields import number, optional_object, required_object
@@ -24,7 +25,7 @@ from minihs.requester import Requester
 from minihs.runtime import Runtime
 from minihs.store import cross_signing, device_keys, device_lists, devices, key_signatures, one_time_keys
 from minihs.store import users as user_store
-from minihs.store.database import Database, Tx
+from minihs.store.database import Database, Reader, Tx
 
 type JsonObject = dict[str, Any]
 
@@ -144,6 +145,16 @@ class DeviceKeys:
         for usage, key in cross_signing.visible(self._db.read, user_id, None).items():
             answer[f"{usage}_key"] = key
         return answer
+
+    async def changes(self, requester: Requester, since: int) -> JsonObject:
+        """GET /keys/changes, from a position in the change log on. It may name more users than it must."""
+
+        def read(db: Reader) -> JsonObject:
+            met, left = device_lists.met_and_left(db, requester.user_id, since)
+            changed = device_lists.changed_among_contacts(db, requester.user_id, since, MAX_INT)
+            return {"changed": sorted(met.union(changed) - left), "left": sorted(left)}
+
+        return await self._db.scan(read)
 
     async def claim(self, body: JsonObject) -> JsonObject:
         """POST /keys/claim."""

@@ -54,7 +54,7 @@ def record_change(tx: Tx, user_id: str) -> int:
 
 
 def record_signed(tx: Tx, signer: str, user_ids: Iterable[str]) -> None:
-    """`signer` signed keys of others. Only the signer's devices are to know; they see those users as changed."""
+    """`signer` signed keys of others: only the signer's devices see those users as changed."""
     for user_id in user_ids:
         tx.execute(
             "INSERT INTO signed_users VALUES (?, ?, ?) "
@@ -131,3 +131,28 @@ def hosts_of_contacts(db: Reader, user_id: str) -> list[str]:
         (user_id, domain_of(user_id)),
     ).fetchall()
     return [row[0] for row in rows]
+
+
+def met_and_left(db: Reader, user_id: str, since: int) -> tuple[set[str], set[str]]:
+    """Who may share a room with `user_id` only since then, and who may have left all of its rooms since.
+
+    Goes through the members of all the user's rooms: for a scan.
+    """
+    mine = db.execute(
+        "SELECT room_nid, membership, pos FROM memberships WHERE user_id = ? "
+        "AND (membership = 'join' OR (membership IN ('leave', 'ban') AND pos > ?))",
+        (user_id, since),
+    ).fetchall()
+    met: set[str] = set()
+    left: set[str] = set()
+    for room_nid, membership, pos in mine:
+        # Of a room that we joined or left in between, all members are news.
+        after = -1 if pos > since else since
+        for other, theirs in db.execute(
+            "SELECT user_id, membership FROM memberships WHERE room_nid = ? AND pos > ?", (room_nid, after)
+        ).fetchall():
+            if membership == "join" and theirs == "join":
+                met.add(other)
+            elif "join" in (membership, theirs):
+                left.add(other)
+    return met - {user_id}, {other for other in left - {user_id} if not share_a_room(db, user_id, other)}

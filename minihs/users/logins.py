@@ -16,6 +16,7 @@ from minihs.matrix.ids import domain_of, is_user_id, localpart_of
 from minihs.requester import Requester
 from minihs.store import users as user_store
 from minihs.store.database import Database, Tx
+from minihs.users.failures import LoginFailures
 from minihs.users.interactive import PASSWORD, Interactions, Session
 from minihs.users.passwords import MAX_PASSWORD_BYTES, Passwords
 from minihs.users.sessions import NewSession, Sessions, locked_error
@@ -35,12 +36,14 @@ class Logins:
         sessions: Sessions,
         interactions: Interactions,
         passwords: Passwords,
+        failures: LoginFailures,
     ) -> None:
         self._db = db
         self._config = config
         self._sessions = sessions
         self._interactions = interactions
         self._passwords = passwords
+        self._failures = failures
 
     async def login(self, body: JsonObject, remote_address: str | None) -> JsonObject:
         """POST /login."""
@@ -70,7 +73,11 @@ class Logins:
         password = required_text(body, "password", limit=MAX_PASSWORD_BYTES)
         user = self._find(named_user(body))
         hash = user.password_hash if user else None
+        if user is not None:
+            self._failures.check(user.user_id)
         if not await self._passwords.matches(password, hash) or user is None or hash is None:
+            if user is not None:
+                self._failures.add(user.user_id)
             if user is not None and user.deactivated:
                 raise MatrixError(403, "M_USER_DEACTIVATED", "This account has been deactivated.")
             raise wrong_password()

@@ -18,6 +18,7 @@ from minihs.users.account_data import ClientData, check_own
 from minihs.users.accounts import Accounts
 from minihs.users.devices import Devices
 from minihs.users.directory import Directory
+from minihs.users.failures import LoginFailures
 from minihs.users.interactive import Interactions
 from minihs.users.logins import Logins
 from minihs.users.passwords import Passwords
@@ -52,7 +53,8 @@ class Users:
         self._server_name = config.server_name
         self.sessions = Sessions(db, runtime)
         self.interactions = Interactions(runtime)
-        self.logins = Logins(db, config, self.sessions, self.interactions, passwords)
+        failures = LoginFailures(runtime.clock, enabled=config.rate_limits.enabled)
+        self.logins = Logins(db, config, self.sessions, self.interactions, passwords, failures)
         self.accounts = Accounts(db, runtime, config, self.logins, self.interactions, passwords, rooms)
         self.shared_secret = SharedSecretRegistration(runtime, config, self.accounts, self.sessions)
         self.devices = Devices(db, self.logins)

@@ -309,6 +309,57 @@ class TestDeviceLists:
         ]
 
 
+class TestChanges:
+    @staticmethod
+    async def since(client: Client, pos: int) -> Any:
+        return (await client.get(f"/keys/changes?from=s{pos}_0&to=s{pos + 1000}_0")).json
+
+    async def test_users_with_new_keys_and_new_members_are_named(self, server: TestServer) -> None:
+        alice, bob, carol = [await server.user(name) for name in ("alice", "bob", "carol")]
+        await server.share_a_room(alice.user_id, bob.user_id)
+        start = server.pos()
+        assert await self.since(alice, start) == {"changed": [], "left": []}
+        await bob.post("/keys/upload", {"device_keys": device_keys(bob)})
+        await carol.post("/keys/upload", {"device_keys": device_keys(carol)})
+        assert await self.since(alice, start) == {"changed": [bob.user_id], "left": []}
+        await server.share_a_room(carol.user_id)
+        assert await self.since(alice, start) == {"changed": [bob.user_id, carol.user_id], "left": []}
+        assert await self.since(alice, server.pos()) == {"changed": [], "left": []}
+
+    async def test_members_of_a_room_just_joined_are_new(self, server: TestServer) -> None:
+        alice, bob = await server.user("alice"), await server.user("bob")
+        await server.share_a_room(bob.user_id)
+        start = server.pos()
+        await server.share_a_room(alice.user_id)
+        assert await self.since(alice, start) == {"changed": [bob.user_id], "left": []}
+
+    async def test_who_left_the_last_shared_room_is_named(self, server: TestServer) -> None:
+        alice, bob = await server.user("alice"), await server.user("bob")
+        for room_id in ("!one:example.org", "!two:example.org"):
+            await server.share_a_room(alice.user_id, bob.user_id, room_id=room_id)
+        start = server.pos()
+
+        def leave(room_id: str) -> Any:
+            return lambda tx: (
+                tx.execute(
+                    "UPDATE memberships SET membership = 'leave', pos = ? WHERE user_id = ? "
+                    "AND room_nid = (SELECT room_nid FROM rooms WHERE room_id = ?)",
+                    (tx.next_pos(), bob.user_id, room_id),
+                ).rowcount
+            )
+
+        await server.db.write(leave("!one:example.org"))
+        assert await self.since(alice, start) == {"changed": [], "left": []}
+        await server.db.write(leave("!two:example.org"))
+        assert await self.since(alice, start) == {"changed": [], "left": [bob.user_id]}
+        assert await self.since(bob, start) == {"changed": [], "left": [alice.user_id]}
+
+    @pytest.mark.parametrize("query", ["", "?from=x&to=y", "?from=s1&to=s2", "?to=s1_0"])
+    async def test_malformed_tokens_are_refused(self, server: TestServer, query: str) -> None:
+        alice = await server.user("alice")
+        assert (await alice.get(f"/keys/changes{query}")).status == 400
+
+
 class RemoteKeys:
     """Another server; its answers are what the test says."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from minihs.sync.tokens import parse_sync_token
 from minihs.web.routing import CLIENT, Call, JsonObject, Routes
 
 routes = Routes()
@@ -25,6 +26,13 @@ async def query(call: Call) -> JsonObject:
 @routes.post(f"{KEYS}/claim", also=[f"{UNSTABLE}/claim"], auth=CLIENT)
 async def claim(call: Call) -> JsonObject:
     return await call.services.e2ee.keys.claim(await call.json())
+
+
+@routes.get(f"{KEYS}/changes", also=[f"{UNSTABLE}/changes"], auth=CLIENT)
+async def changes(call: Call) -> JsonObject:
+    # `to` only says how far the client has seen: news from after it does no harm.
+    since = parse_sync_token(call.query.require("from"))
+    return await call.services.e2ee.keys.changes(call.requester, since.pos)
 
 
 @routes.post(f"{KEYS}/device_signing/upload", also=[f"{UNSTABLE}/device_signing/upload"], auth=CLIENT)
