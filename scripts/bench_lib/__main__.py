@@ -88,7 +88,7 @@ async def run(options: argparse.Namespace) -> tuple[Figures, list[str]]:
                     print(f"{name} on {kind} …", file=sys.stderr, flush=True)
                     try:
                         measured = await run_one(scenario, kind, sizes, authority)
-                    except Exception:  # one scenario that fails shall not cost the figures of the others
+                    except Exception:  # noqa: BLE001 - a scenario that fails shall not cost the others' figures
                         traceback.print_exc()
                         failures.append(f"{name} on {kind}")
                         continue

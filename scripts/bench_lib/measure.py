@@ -35,7 +35,7 @@ def wall_clock(span: Span) -> Iterator[None]:
 
 @asynccontextmanager
 async def measured(server: Homeserver) -> AsyncIterator[Span]:
-    """CPU includes what the server still does shortly after the block (a fixed settling time), wall time doesn't."""
+    """CPU includes what the server still does right after the block, until it is quiet; wall time doesn't."""
     span = Span()
     server.forget_peak()
     await quiet(server)
@@ -48,7 +48,7 @@ async def measured(server: Homeserver) -> AsyncIterator[Span]:
 
 
 async def quiet(server: Homeserver, *, seconds: float = 60.0) -> None:
-    """Waits until the server does next to nothing: work left over from before must not be counted for what follows."""
+    """Waits until the server does next to nothing: what is left over must not be counted for what follows."""
     with trio.move_on_after(seconds):
         while True:
             before = server.cpu_seconds()

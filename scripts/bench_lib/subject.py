@@ -76,6 +76,8 @@ class Subject:
         return peer
 
     async def hang_up(self) -> None:
-        for one in (*self.clients, *self.peers):
-            await one.aclose()
+        for client in self.clients:
+            await client.aclose()
+        for peer in self.peers:
+            await peer.aclose()
         self.clients.clear()

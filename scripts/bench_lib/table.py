@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table: one line per figure, both servers, the ratio between them and the budget (docs/design.md, "Budgets")."""
+"""The table: one line per figure, both servers, the ratio between them and the budget (docs/design.md,
+"Budgets").
+"""
 
 from __future__ import annotations
 

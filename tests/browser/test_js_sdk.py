@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """matrix-js-sdk in headless Chromium against a running homeserver: what every browser client stands on.
 
-The page (page.html, page.js) and its driver (drive.mjs) are the tests' own. Needs Node.js and Chromium; without them the
-tests are skipped and say so.
+The page (page.html, page.js) and its driver (drive.mjs) are the tests' own. Needs Node.js and Chromium;
+without them the tests are skipped and say so.
 """
 
 from __future__ import annotations

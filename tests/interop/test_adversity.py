@@ -79,8 +79,8 @@ async def test_both_sides_of_a_partition_change_state_and_agree_after_it(stage: 
     await stage.guest.wait_for_id(room, granted)
 
     stage.pair.part()
-    # Both write the same key, each writes one of its own, and the host takes the guest's rights away: what the guest
-    # changed on the other side of the partition must not survive where the two meet.
+    # Both write the same key, each writes one of its own, and the host takes the guest's rights away: what
+    # the guest changed on the other side of the partition must not survive where the two meet.
     await stage.guest.set_state(room, "m.room.topic", {"topic": "the guest's"})
     await stage.guest.set_state(room, "m.room.name", {"name": "the guest's"})
     await stage.guest.set_state(room, "org.example.guest", {"by": "guest"}, "one")

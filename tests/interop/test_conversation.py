@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two people on two servers, one room: what passes between them, in each room version and in both directions."""
+"""Two people on two servers, one room: what passes between them, in each room version and in both
+directions.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that servers ask each other outside of rooms: who is this user, which room is behind this alias."""
+"""Questions outside of rooms: who is this user of another server, which room is behind this alias."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import trio
 
+from minihs.matrix.event import Event
 from scripts.bench_lib.measure import Span, measured, wall_clock
 from scripts.bench_lib.subject import Subject
-from minihs.matrix.event import Event
 from tests.interop.kit.client import ApiError, Client
 from tests.interop.kit.hosted import JoinedRoom
 from tests.interop.kit.peer import V1, Peer
@@ -40,8 +40,8 @@ async def inbound(subject: Subject) -> dict[str, float]:
 
 
 async def _deliver(subject: Subject, peer: Peer, reader: Client, batch: list[Event]) -> None:
-    """One transaction, and then its last event can be read. Synapse throws staged events away when more than a
-    hundred wait in a room, so the next must not come before."""
+    """One transaction, and then its last event can be read. Synapse throws staged events away when more than
+    a hundred wait in a room, so the next must not come before."""
     await peer.send(subject.server, batch)
     await _readable(reader, batch[-1].room_id, batch[-1].event_id)
 
@@ -122,7 +122,7 @@ async def backfill(subject: Subject) -> dict[str, float]:
 
 
 async def branches(subject: Subject) -> dict[str, float]:
-    """Two branches that set the same state keys, each event signed and allowed, and then one event on top of both."""
+    """Two branches that set the same state keys, and then one event on top of both."""
     size = subject.sizes.branch
     host = await subject.person()
     room_id = await host.create_room(preset="public_chat", room_version=VERSION)

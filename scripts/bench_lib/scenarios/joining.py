@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+from minihs.testing.events import RoomFactory
 from scripts.bench_lib.measure import measured
 from scripts.bench_lib.scenarios.standing import MIB
 from scripts.bench_lib.subject import Subject
-from minihs.testing.events import RoomFactory
 from tests.interop.kit.hosted import HostedRoom
 from tests.interop.kit.peer import Peer
 

@@ -27,10 +27,9 @@ async def send(subject: Subject) -> dict[str, float]:
         await times(10, lambda number: senders[0].say(room, f"warming up {number}"))
         async with measured(subject.server) as one:
             taken = await times(sizes.sends, lambda number: senders[0].say(room, f"message {number}"))
-        async with measured(subject.server) as many:
-            async with trio.open_nursery() as crowd:
-                for sender in senders:
-                    crowd.start_soon(_send_many, sender, room, sizes.sends // 2)
+        async with measured(subject.server) as many, trio.open_nursery() as crowd:
+            for sender in senders:
+                crowd.start_soon(_send_many, sender, room, sizes.sends // 2)
         nursery.cancel_scope.cancel()
     return {
         "send_ms": 1000 * statistics.median(taken),

@@ -42,7 +42,7 @@ async def standing(subject: Subject) -> dict[str, float]:
 
 async def disk(subject: Subject) -> dict[str, float]:
     """Growth of the database by messages; the server is stopped for it, so that no WAL lies about."""
-    server, count = subject.server, subject.sizes.disk_messages
+    count = subject.sizes.disk_messages
     people = await subject.people(10)
     rooms = [await people[0].create_room(preset="public_chat") for _ in range(10)]
     for person in people[1:]:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Matrix client as the tests need one: thin verbs over the client API, and a /sync that remembers what it saw."""
+"""A Matrix client as the tests need one: thin verbs over the client API, and a /sync that remembers what
+it saw.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -80,7 +82,7 @@ class Client:
         method: str,
         path: str,
         body: object = None,
-        query: dict[str, str] | Iterable[tuple[str, str]] | None = None,
+        query: dict[str, str] | Sequence[tuple[str, str]] | None = None,
         *,
         seconds: float = 60.0,
     ) -> JsonObject:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A door between a server's public name and its listener, which a test can shut: the network partition.
 
-The gate owns the port that is in the server name; the server itself listens elsewhere. It lives in a thread with a trio
-loop of its own, because servers are shared by the tests of a module while each test has its own loop.
+The gate owns the port that is in the server name; the server itself listens elsewhere. It lives in a
+thread with a trio loop of its own, because servers are shared by the tests of a module while each test
+has its own loop.
 """
 
 from __future__ import annotations
@@ -79,10 +80,13 @@ class Gate:
         with trio.CancelScope() as scope:
             self._connections.add(scope)
             try:
-                async with outside, await trio.open_tcp_stream("127.0.0.1", self.target_port) as inside:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(_pump, outside, inside)
-                        nursery.start_soon(_pump, inside, outside)
+                async with (
+                    outside,
+                    await trio.open_tcp_stream("127.0.0.1", self.target_port) as inside,
+                    trio.open_nursery() as nursery,
+                ):
+                    nursery.start_soon(_pump, outside, inside)
+                    nursery.start_soon(_pump, inside, outside)
             except* OSError:
                 pass  # the server behind the gate is down: its public port behaves as if closed
             finally:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A homeserver as a process: started, asked whether it is ready, stopped, killed, measured.
 
-Two kinds implement `prepare` and `command`: `synapse.Synapse` and `minihs.Minihs`. Everything else is the same for both,
-so that whatever a test or a benchmark does to one it does to the other.
+Two kinds implement `prepare` and `command`: `synapse.Synapse` and `minihs.Minihs`. Everything else is
+the same for both, so that whatever a test or a benchmark does to one it does to the other.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Homeserver(abc.ABC):
             return 0
         process.send_signal(signal_number)
         with trio.move_on_after(STOP_SECONDS):
-            while process.poll() is None:
+            while process.poll() is None:  # noqa: ASYNC110 - a process that outlives the loop tells nobody
                 await trio.sleep(0.02)
         if process.poll() is None:
             process.kill()

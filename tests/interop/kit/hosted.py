@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rooms as the synthetic peer knows them: one that it hosts itself, and one of another server that it has joined."""
+"""Rooms as the synthetic peer knows them: one that it hosts itself, and one of another server that it
+has joined.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ class HostedRoom:
         )
 
     def template(self, user_id: str) -> JsonObject:
-        content = {"membership": "join"}
+        content: JsonObject = {"membership": "join"}
         wanted = auth_types_for(
             self.version, type="m.room.member", sender=user_id, state_key=user_id, content=content
         )
@@ -139,7 +141,7 @@ class JoinedRoom:
         after: Sequence[Event] | None = None,
         state: dict[Key, Event] | None = None,
     ) -> Event:
-        """The next event. With `after` it follows those; `state` is then the state before it, and takes it up."""
+        """The next event, or one that follows `after`; `state`, the state before it, takes it up."""
         before = self.state if state is None else state
         prev = list(after) if after is not None else [self.tip] if self.tip else []
         wanted = auth_types_for(self.version, type=type_, sender=sender, state_key=state_key, content=content)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small HTTP/1.1 client on trio and h11: keep-alive, TLS, deadlines.
 
-It parses strictly (h11 refuses what RFC 9110 forbids), so a homeserver that frames an answer wrongly fails the test, and
-it is light enough that a benchmark measures the server and not its client.
+It parses strictly (h11 refuses what RFC 9110 forbids), so a homeserver that frames an answer wrongly
+fails the test, and it is light enough that a benchmark measures the server and not its client.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Connection:
             event = self.state.next_event()
             if event is not h11.NEED_DATA:
                 return event
-            self.state.receive_data(await self.stream.receive_some(CHUNK))
+            self.state.receive_data(bytes(await self.stream.receive_some(CHUNK)))
 
 
 class HttpClient:
@@ -75,8 +75,8 @@ class HttpClient:
                 try:
                     return await self._exchange(connection, request, body)
                 except (trio.BrokenResourceError, h11.RemoteProtocolError, ssl.SSLError) as error:
-                    # A kept connection may have been closed by the server while it lay idle: that says nothing
-                    # about the request. A failure on a fresh one does.
+                    # A kept connection may have been closed by the server while it lay idle: that says
+                    # nothing about the request. A failure on a fresh one does.
                     if not connection.used:
                         raise BrokenConnection(f"{method} {target}: {error!r}") from error
 

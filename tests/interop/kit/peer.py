@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A homeserver without a database: it answers other servers with scripted rooms and keeps what it is sent.
+"""A homeserver without a database: it answers other servers with scripted rooms and keeps what it is
+sent.
 
-It is the far side of the benchmark and of the crash test. Names end in `localhost:PORT`; its key is the one with which
-`minihs.testing.events.RoomFactory` signs for that name, so rooms made there can be served here as they are.
+It is the far side of the benchmark and of the crash test. Names end in `localhost:PORT`; its key is the
+one with which `minihs.testing.events.RoomFactory` signs for that name, so rooms made there can be served
+here as they are.
 """
 
 from __future__ import annotations
@@ -85,7 +87,13 @@ class Peer:
         if content is not None:
             request["content"] = content
         signature = sign_json(request, self.server_name, key)["signatures"][self.server_name][key.key_id]
-        return f'X-Matrix origin="{self.server_name}",destination="{destination}",key="{key.key_id}",sig="{signature}"'
+        parameters = {
+            "origin": self.server_name,
+            "destination": destination,
+            "key": key.key_id,
+            "sig": signature,
+        }
+        return "X-Matrix " + ",".join(f'{name}="{value}"' for name, value in parameters.items())
 
     async def request(
         self,
@@ -210,7 +218,7 @@ class Peer:
             await trio.aclose_forcefully(stream)
 
     async def _answer(self, method: str, target: str, body: bytes) -> Answer:
-        path, _, query = target.partition("?")
+        path = target.partition("?")[0]
         parts = [unquote(part) for part in path.split("/")[2:]]
         match method, *parts:
             case "GET", "key", "v2", "server", *_:
@@ -246,7 +254,8 @@ class Peer:
 
     def _missing(self, request: JsonObject) -> list[JsonObject]:
         """Breadth first from the latest events back to what the asker has, oldest first."""
-        have, found = set(request.get("earliest_events", [])), {}
+        have: set[str] = set(request.get("earliest_events", []))
+        found: dict[str, Event] = {}
         edge = [event_id for event_id in request.get("latest_events", []) if event_id in self.events]
         limit = int(request.get("limit", 10))
         while edge and len(found) < limit:
@@ -277,7 +286,7 @@ async def _read_request(stream: trio.abc.Stream, state: h11.Connection) -> tuple
         event = state.next_event()
         match event:
             case h11.NEED_DATA:
-                state.receive_data(await stream.receive_some(65536))
+                state.receive_data(bytes(await stream.receive_some(65536)))
             case h11.Request():
                 request = event
             case h11.Data():

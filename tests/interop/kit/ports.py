@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import socket
 
-# Below the ephemeral range of Linux: while a server is down, an outgoing connection must not be given its port.
+# Below the ephemeral range of Linux: while a server is down, no outgoing connection may be given its port.
 FIRST, LAST = 18000, 31999
 
 
