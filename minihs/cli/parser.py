@@ -45,21 +45,25 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minihs {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    serve = verbs.add_parser("serve", help="run the server in the foreground")
+    serve = verbs.add_parser("serve", help="run the server in the foreground", allow_abbrev=False)
     serve.add_argument("--config", type=Path, help=CONFIG_HELP)
     serve.add_argument(
         "--log-level", choices=["debug", "info", "warning", "error"], default="info", help="(default: info)"
     )
     serve.set_defaults(verb=do_serve)
 
-    init = verbs.add_parser("init", help="write a configuration file and the server's signing key")
+    init = verbs.add_parser(
+        "init", help="write a configuration file and the server's signing key", allow_abbrev=False
+    )
     init.add_argument("server_name", help="the name in every id, for ever: example.org")
     init.add_argument("--config", type=Path, help="the file to write (default: ./minihs.toml)")
     init.add_argument("--data-dir", default="minihs-data", help="(default: minihs-data)")
     init.set_defaults(verb=do_init)
 
-    user = verbs.add_parser("user", help="manage accounts").add_subparsers(metavar="VERB", required=True)
-    add = user.add_parser("add", help="make an account")
+    user = verbs.add_parser("user", help="manage accounts", allow_abbrev=False).add_subparsers(
+        metavar="VERB", required=True
+    )
+    add = user.add_parser("add", help="make an account", allow_abbrev=False)
     add.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
     add.add_argument("--admin", action="store_true", help="the account may administer the server")
     add.add_argument(
