@@ -224,8 +224,8 @@ class App(QuartTrio):
         if not call.headers.get("Authorization", "").lower().startswith("x-matrix"):
             raise unauthorized("The request is not signed: it has no X-Matrix Authorization header.")
         content = None
-        if call.method in {"PUT", "POST"}:
-            content = await call.json_value(optional=True)
+        if call.method in {"PUT", "POST"} and await call.body():
+            content = await call.json_value()
         call.origin = await self.services.request_auth.authenticate(
             call.method, call.raw_uri, call.headers, content
         )

@@ -277,8 +277,13 @@ class TestServers:
             assert response.json == {"origin": "other.example", "txn_id": "$a/b", "body": {"a": [1]}}
             response = await house.ask("GET", target, headers=SIGNED)
             assert response.json == {"origin": "other.example", "event_id": "$a/b"}
+            await house.ask("PUT", target, headers=SIGNED)
         assert isinstance(services.request_auth, FakeRequestAuth)
-        assert services.request_auth.seen == [("PUT", target, {"a": [1]}), ("GET", target, None)]
+        assert services.request_auth.seen == [
+            ("PUT", target, {"a": [1]}),
+            ("GET", target, None),
+            ("PUT", target, None),
+        ]
 
     async def test_an_unsigned_request_is_refused_before_its_body_is_read(
         self, autojump_clock: object
