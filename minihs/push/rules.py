@@ -1,27 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's push rules: reading and changing them, and matching events against them.
+"""A user's push rules: reading and changing them (client-server-api, "Push Rules: API").
 
-(client-server-api, "Push Rules".) The rules themselves are in matrix/push_rules.py, the conditions in
-matrix/push_conditions.py.
+The rules themselves are in matrix/push_rules.py, the matching of events in matrix/push_conditions.py.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from minihs.matrix import push_rules
 from minihs.matrix.errors import missing_param, not_found
 from minihs.matrix.fields import flag
-from minihs.matrix.push_conditions import CompiledRules
 from minihs.store import push_rules as store
 from minihs.store.database import Database, Tx
 
 type JsonObject = dict[str, Any]
-
-MAX_COMPILED = 200
-"""Users whose compiled rules are kept, some 10 KiB each."""
 
 
 class PushRules:
@@ -29,7 +23,6 @@ class PushRules:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._compiled: OrderedDict[str, tuple[int, CompiledRules]] = OrderedDict()
 
     def all(self, user_id: str) -> dict[str, list[JsonObject]]:
         """The `global` ruleset."""
@@ -85,15 +78,3 @@ class PushRules:
                 store.put(tx, user_id, after)
 
         await self._db.write(write)
-
-    def compiled(self, user_id: str) -> CompiledRules:
-        """The user's rules, ready to be matched against events."""
-        pos = store.last_change(self._db.read, user_id)
-        known = self._compiled.get(user_id)
-        if known is None or known[0] != pos:
-            known = (pos, CompiledRules(self.all(user_id)))
-        self._compiled[user_id] = known
-        self._compiled.move_to_end(user_id)
-        if len(self._compiled) > MAX_COMPILED:
-            self._compiled.popitem(last=False)
-        return known[1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
 from minihs.config import Config
 from minihs.matrix.errors import forbidden, invalid_param, not_found
 from minihs.matrix.ids import domain_of, is_user_id
@@ -65,8 +67,9 @@ class Users:
 
     async def run(self) -> None:
         """What goes on in the background; for the server's nursery."""
-        await self.accounts.finish_closing()
-        await self.sessions.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.accounts.finish_closing)
+            nursery.start_soon(self.sessions.run)
 
     def requester_for_token(self, token: str, remote_address: str | None = None) -> Requester | None:
         return self.sessions.requester_for_token(token, remote_address)

@@ -24,7 +24,7 @@ class Limit:
 
 LIMITS = {
     "login": Limit(per_second=0.2, burst=10),  # a person's mistyping passes, guessing does not
-    "registration": Limit(per_second=0.05, burst=5),
+    "registration": Limit(per_second=0.05, burst=10),  # one takes two requests
     "message": Limit(per_second=10.0, burst=100),
     "join": Limit(per_second=0.5, burst=20),  # each may cost other servers a lot
     "notary": Limit(per_second=2.0, burst=100),  # each may make us ask another server

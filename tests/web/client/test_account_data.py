@@ -262,20 +262,6 @@ class TestPushRules:
         (rules,) = account_data.changed(server.db.read, alice.user_id, 0, server.pos())
         assert rules == ("", "m.push_rules", {"global": predefined(alice.user_id)})
 
-    async def test_compiled_rules_follow_changes(self, server: TestServer) -> None:
-        from minihs.matrix.push_conditions import PushContext
-        from minihs.push.rules import PushRules
-
-        alice = await server.user("alice")
-        rules = PushRules(server.db)
-        event = {"type": "m.room.message", "content": {"body": "x", "msgtype": "m.text"}}
-        assert rules.compiled(alice.user_id) is rules.compiled(alice.user_id)
-        outcome = rules.compiled(alice.user_id).evaluate(event, PushContext(5, 0))
-        assert outcome is not None
-        assert outcome.notify
-        await alice.put("/pushrules/global/underride/.m.rule.message/enabled", {"enabled": False})
-        assert rules.compiled(alice.user_id).evaluate(event, PushContext(5, 0)) is None
-
     @pytest.mark.parametrize(
         ("method", "path", "body", "status"),
         [

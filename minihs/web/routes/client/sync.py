@@ -27,6 +27,9 @@ async def sync(call: Call) -> JsonObject:
         full_state=query.get_bool("full_state"),
         state_name=state_name,
     )
+    presence = query.get("set_presence", "online")
+    if presence != "offline":
+        call.services.users.presence.seen(call.requester.user_id, presence)
     return await call.services.sync.syncer.sync(call.requester, options)
 
 
