@@ -31,6 +31,7 @@ from minihs.runtime import Runtime
 from minihs.signing_key import load_or_create
 from minihs.store.database import Database
 from minihs.sync.service import Sync
+from minihs.sync.spaces import Spaces
 from minihs.users.local import LocalUsers
 from minihs.users.service import Users
 from minihs.web.app import App
@@ -162,6 +163,7 @@ def build(
         push_rules=PushRules(db),
         sync=sync,
         rooms=rooms,
+        spaces=Spaces(db, runtime, our_name, federation),
         keyring=keyring,
         federation=federation,
         senders=senders,

@@ -77,15 +77,17 @@ class Messages:
         db, user_id = self._db.read, requester.user_id
         access = visibility.access(db, self._facts, user_id, room_id)
         start = self._start(db, access, options)
-        stop = None if options.stop is None else _bound(db, access, options)
+        stop = _LAST if options.forward else _FIRST
+        if options.stop is not None:
+            stop = _cut(db, access, parse_place(options.stop), forward=options.forward, is_stop=True)
         ignored = account_data.ignored_users(db, user_id) - {user_id}
         select = Selector(db, self._facts, user_id, options.filter, ignored)
         if not options.filter.allows_room(room_id):
             page = _Page([], start, more=False)
         elif options.forward:
-            page = await self._forward(access, select, start, stop or _LAST, options.limit)
+            page = await self._forward(access, select, start, stop, options.limit)
         else:
-            page = await self._back(access, select, start, stop or _FIRST, options.limit)
+            page = await self._back(access, select, start, stop, options.limit)
         answer: JsonObject = {
             "start": options.start if options.start is not None else str(start),
             "chunk": self._events(requester, access, page.rows),
@@ -144,13 +146,12 @@ class Messages:
         return False
 
     def _start(self, db: Reader, access: Access, options: PageOptions) -> Place:
-        token = None if options.start is None else parse_place(options.start)
-        if isinstance(token, Place):
-            return token
+        if options.start is not None:
+            token = parse_place(options.start)
+            return _cut(db, access, token, forward=options.forward, is_stop=False)
         if options.forward:
-            return _FIRST if token is None else before_arrivals(db, access.room_nid, token)
-        pos = access.upto if token is None else min(token.pos, access.upto)
-        return Place(*(timeline.place_at_pos(db, access.room_nid, pos) or _FIRST))
+            return _FIRST
+        return Place(*(timeline.place_at_pos(db, access.room_nid, access.upto) or _FIRST))
 
     def _events(self, requester: Requester, access: Access, rows: Sequence[EventRow]) -> list[JsonObject]:
         events = client_events(
@@ -182,20 +183,25 @@ class Messages:
         return list(events.values())
 
 
-def before_arrivals(db: Reader, room_nid: int, token: SyncToken) -> Place:
-    """The cut before everything that arrived after the token."""
-    first = timeline.place_before_pos(db, room_nid, token.pos)
-    return _LAST if first is None else Place(*first).before()
+def cuts(db: Reader, room_nid: int, pos: int) -> tuple[Place, Place]:
+    """The two cuts that a position of the stream stands for among places.
+
+    What had arrived by then ends at one place, what arrived later begins at another. Mostly they are the same;
+    but what arrives late may belong far back (then they overlap), and history may be missing between them, or
+    may have been fetched since. The lower of the two loses nothing later, the upper one nothing earlier.
+    """
+    upto = Place(*(timeline.place_at_pos(db, room_nid, pos) or _FIRST))
+    first = timeline.place_before_pos(db, room_nid, pos)
+    after = _LAST if first is None else Place(*first).before()
+    return min(upto, after), max(upto, after)
 
 
-def _bound(db: Reader, access: Access, options: PageOptions) -> Place:
-    """Where `to` is. For a sync token, on the side that leaves nothing out: what arrived late may lie far
-    back."""
-    token = parse_place(options.stop or "")
+def _cut(db: Reader, access: Access, token: Place | SyncToken, *, forward: bool, is_stop: bool) -> Place:
+    """Where a page starts or stops for a token: on the side that loses nothing."""
     if isinstance(token, Place):
         return token
-    at = Place(*(timeline.place_at_pos(db, access.room_nid, token.pos) or _FIRST))
-    return at if options.forward else min(at, before_arrivals(db, access.room_nid, token))
+    lower, upper = cuts(db, access.room_nid, min(token.pos, access.upto))
+    return lower if forward != is_stop else upper
 
 
 def _place(row: EventRow) -> Place:

@@ -60,8 +60,14 @@ def _fill_timeline(context: SyncContext, part: RoomPart) -> None:
     limit = wanted.timeline_limit
     found = selection.latest(select, task.room_nid, task.since or 0, task.upto, limit)
     part.timeline, part.limited = found.rows, found.limited
+    missing = timeline.gaps(context.db, task.room_nid)
+    for place in reversed(range(len(part.timeline))):
+        if part.timeline[place].nid in missing:
+            # What is before it can't be joined to it seamlessly: the client fills the gap by /messages.
+            part.timeline, part.limited = part.timeline[place:], True
+            break
     if task.since is None and not part.limited:
-        # Everything since we are in the room fits. What was before is in other servers, or came by backfill.
+        # Everything that came while we were in the room fits. Is there history from before, fetched later?
         part.limited = timeline.has_arrivals_before(context.db, task.room_nid, 1)
     first = part.timeline[0].arrival if part.timeline else None
     part.prev_batch = str(SyncToken(task.upto if first is None else first - 1))

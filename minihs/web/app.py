@@ -53,6 +53,7 @@ from minihs.web.routes.client import (
     room_state,
     rooms,
     server_admin,
+    spaces,
     sync,
     to_device,
     typing,
@@ -62,6 +63,7 @@ from minihs.web.routes.federation import directory as federation_directory
 from minihs.web.routes.federation import events as federation_events
 from minihs.web.routes.federation import keys as server_keys
 from minihs.web.routes.federation import membership, queries, transactions
+from minihs.web.routes.federation import spaces as federation_spaces
 from minihs.web.routes.federation import users as federation_users
 from minihs.web.routing import Answer, Auth, Call, Route
 from minihs.web.services import Services
@@ -90,12 +92,14 @@ ROUTE_MODULES: list[ModuleType] = [
     room_state,
     rooms,
     server_admin,
+    spaces,
     sync,
     to_device,
     typing,
     versions,
     federation_directory,
     federation_events,
+    federation_spaces,
     federation_users,
     membership,
     queries,

@@ -22,6 +22,7 @@ from minihs.rooms.service import Rooms
 from minihs.runtime import Runtime
 from minihs.store.database import Database
 from minihs.sync.service import Sync
+from minihs.sync.spaces import Spaces
 from minihs.users.service import Users
 
 
@@ -46,6 +47,7 @@ class Services:
     push_rules: PushRules
     sync: Sync
     rooms: Rooms
+    spaces: Spaces
     keyring: Keyring
     federation: FederationClient
     senders: Senders

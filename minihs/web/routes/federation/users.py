@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our users' devices and keys, and who an OpenID token stands for (spec: server-server-api, "End-to-End Encryption",
-"OpenID")."""
+"""Our users' devices and keys, and who an OpenID token stands for.
+
+Spec: server-server-api, "End-to-End Encryption" and "OpenID".
+"""
 
 from __future__ import annotations
 
