@@ -20,7 +20,7 @@ from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import RemoteProtocolError
 from minihs.matrix.hashes import has_right_content_hash
 from minihs.matrix.room_versions import RoomVersion
-from minihs.rooms.admission import admit
+from minihs.rooms.admission import Source, admit
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
 from minihs.rooms.cache import ByteCache
 from minihs.rooms.parts import Parts
@@ -38,7 +38,10 @@ _CACHE_BYTES = 6 * 1024 * 1024
 
 @dataclass(slots=True)
 class _Item:
-    raw: bytes | memoryview
+    """An event of the answer. The answer stays on disk: this is the place, and what the passes need."""
+
+    raws: Sequence[bytes | memoryview]
+    place: int
     auth_events: tuple[str, ...]
     key: Key | None
     in_state: bool
@@ -55,6 +58,9 @@ class Adoption:
         self._items: dict[str, _Item] = {}
         self._cache: ByteCache[str, Event] = ByteCache(_CACHE_BYTES)
         self._left_out = 0
+        self._missing: set[str] = set()
+        """Events that lack auth events: as good as not there."""
+        self._rejected_before: set[str] = set()
 
     @property
     def size(self) -> int:
@@ -70,19 +76,25 @@ class Adoption:
             part = list(raws[start : start + _BATCH])
             pdus = [_decode(raw) for raw in part]
             results = await admit(
-                pdus, self._version, self._room_id, keys=self._parts.keys, runtime=self._parts.runtime
+                pdus,
+                self._version,
+                self._room_id,
+                Source.SEND_JOIN_ANSWER,
+                keys=self._parts.keys,
+                runtime=self._parts.runtime,
             )
-            for raw, result in zip(part, results):
+            for place, result in enumerate(results, start):
                 if not isinstance(result, Event):
                     self._left_out += 1
-                    log.debug("left out of a join", room=self._room_id, reason=result.reason)
+                    log.debug("left out of a join", room=self._room_id, reason=result.text)
                     continue
                 known = self._items.get(result.event_id)
-                if known is not None:
+                if known is not None and (known.is_whole or not has_right_content_hash(result)):
                     known.in_state |= is_state
                     continue
+                in_state = is_state or (known is not None and known.in_state)
                 self._items[result.event_id] = _Item(
-                    raw, result.auth_events, result.key, is_state, has_right_content_hash(result)
+                    raws, place, result.auth_events, result.key, in_state, has_right_content_hash(result)
                 )
             if start and start % (20 * _BATCH) == 0:
                 log.info("reading the state of a room", room=self._room_id, done=start, of=len(raws))
@@ -90,36 +102,42 @@ class Adoption:
     # -- pass 2 ------------------------------------------------------------------------------------
 
     async def authorise(self) -> None:
-        """Apply the auth rules to every event, parents first. Those against them, or without parents, are
-        rejected.
+        """Apply the auth rules to every event, parents first.
+
+        Those against them are rejected. Those whose auth events are not there, or form a circle, are left
+        out: the server that answers must not be able to have good events rejected by keeping back others.
         """
         create = self._find_create()
-        ordered = set()
+        self._rejected_before = events.rejected(self._parts.db.read, self._items)
+        judged: dict[str, _Item] = {}
         for count, event_id in enumerate(self._parents_first()):
-            ordered.add(event_id)
             item = self._items[event_id]
             event = self.event(event_id)
             assert event is not None  # noqa: S101  (it is in the index)
             try:
                 verdict = check_by_auth_events(self, event, create)
             except MissingAuthEvents as missing:
-                item.rejected = f"auth events are missing: {missing.args[0]}"[:200]
-            else:
-                if verdict.outcome is not Outcome.ACCEPTED:
-                    item.rejected = verdict.reason
+                log.debug("left out of a join", event=event_id, missing=missing.args[0])
+                self._missing.add(event_id)
+                continue
+            judged[event_id] = item
+            if event_id in self._rejected_before:
+                item.rejected = "rejected when it came to us before"
+            elif verdict.outcome is not Outcome.ACCEPTED:
+                item.rejected = verdict.reason
             if count % _BATCH == _BATCH - 1:
                 await trio.lowlevel.checkpoint()
-        for event_id in self._items.keys() - ordered:
-            self._items[event_id].rejected = "its auth events form a circle"
+        self._left_out += len(self._items) - len(judged)
+        self._items = judged
 
     def event(self, event_id: str) -> Event | None:
         found = self._cache.get(event_id)
         if found is None:
             item = self._items.get(event_id)
-            if item is None:
+            if item is None or event_id in self._missing:
                 return None
             found = self._load(event_id, item)
-            self._cache.put(event_id, found, 2000 + 4 * len(item.raw))
+            self._cache.put(event_id, found, 2000 + 4 * len(item.raws[item.place]))
         return found
 
     def is_rejected(self, event_id: str) -> bool:
@@ -127,7 +145,7 @@ class Adoption:
         return item is not None and item.rejected is not None
 
     def _load(self, event_id: str, item: _Item) -> Event:
-        pdu = canonical.loads(bytes(item.raw))
+        pdu = canonical.loads(bytes(item.raws[item.place]))
         pdu.pop("unsigned", None)
         event = Event.from_store(pdu, self._version, event_id)
         return event if item.is_whole else event.redacted()
@@ -176,6 +194,7 @@ class Adoption:
 
         def write(tx: Tx) -> None:
             room_nid = rooms.intern(tx, self._room_id, self._version.version)
+            rooms.settle_version(tx, room_nid, self._version.version)
             memberships.drop_unfolded(tx, room_nid)
             for event_id, item in self._items.items():
                 events.insert(
@@ -208,10 +227,11 @@ class Adoption:
                 arrival=pos,
                 received_ts=now,
             )
-            events.move_extremities(tx, room_nid, nid, forward=True)
+            events.connect(tx, room_nid, nid, tip=True)
             memberships.apply_state_changes(
                 tx, room_nid, self._room_id, after, unfolded | own, pos=pos, our_name=our_name
             )
+            memberships.end_stale(tx, room_nid, self._room_id, pos=pos, our_name=our_name)
             rooms.set_resident(tx, room_nid, True)
             tx.wake(f"room:{self._room_id}")
 

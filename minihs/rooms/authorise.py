@@ -78,6 +78,12 @@ def check_by_auth_events(graph: EventSource, event: Event, create: Event | None)
 
 def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Source) -> Verdict:
     """Steps 4–6, those that `source` asks for. Raises MissingAuthEvents."""
+    if event.type == "m.room.create" and head.tips:
+        # Rule 1 would allow it: by itself, with nothing before it. Resolved with what the room has it could
+        # reset all of its state. A room has one create event, the one that we know.
+        known = head.create_event(graph)
+        if known is None or event.event_id != known.event_id:
+            return Verdict(Outcome.REJECTED, "the room has another create event")
     if "auth_events" in source.checks:
         verdict = check_by_auth_events(graph, event, head.create_event(graph))
         if verdict.outcome is not Outcome.ACCEPTED:

@@ -7,17 +7,26 @@ from what we know, and are placed before the event that names them. Spec: server
 
 from __future__ import annotations
 
+from functools import partial
+
 import structlog
 
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError
-from minihs.rooms.admission import Source, admit
-from minihs.rooms.authorise import MissingAuthEvents, judge
+from minihs.rooms.admission import Source
+from minihs.rooms.asking import Asking
+from minihs.rooms.authorise import MissingAuthEvents, Verdict, judge
 from minihs.rooms.batch import Batch, Entry
-from minihs.rooms.gaps import Defer, Gaps
+from minihs.rooms.gap_state import Defer, GapState
 from minihs.rooms.ordering import by_prev_events
 from minihs.rooms.parts import Parts
-from minihs.rooms.placement import is_placed, link_awaited_redaction, link_redaction, state_after
+from minihs.rooms.placement import (
+    follows_another_room,
+    is_placed,
+    link_awaited_redaction,
+    link_redaction,
+    state_after,
+)
 from minihs.rooms.state import StateRef
 from minihs.store import rooms
 from minihs.store.events import Outcome
@@ -25,107 +34,109 @@ from minihs.store.events import Outcome
 log = structlog.get_logger()
 
 MAX_EVENTS = 100
+"""Events asked for at once."""
+MAX_EXTREMITIES = 5
+"""Places that are asked about at once."""
+MAX_STATES = 5
+"""States fetched for one answer. An honest one needs that before its earliest event, once for each fork."""
 
 
 class Backfill:
-    def __init__(self, parts: Parts, gaps: Gaps) -> None:
+    def __init__(self, parts: Parts, asking: Asking, states: GapState) -> None:
         self._parts = parts
-        self._gaps = gaps
+        self._asking = asking
+        self._states = states
 
     async def before(self, room_id: str, topo: int, limit: int) -> bool:
-        """Fetch events before this place of the timeline, if we lack any. True if something new was stored."""
+        """Fetch events before this place of the timeline, if we lack any. True if we got some."""
         room = rooms.get(self._parts.db.read, room_id)
         if room is None or not room.resident:
             return False
         return await self._parts.tasks.run(room_id, lambda: self._before(room_id, topo, limit))
 
     async def _before(self, room_id: str, topo: int, limit: int) -> bool:
-        head = self._parts.head(room_id)
-        missing = [
+        batch = self._parts.batch(self._parts.head(room_id))
+        wanted = [
             event_id
-            for event_id, successor_topo, _ in rooms.backward_extremities(self._parts.db.read, head.room_nid)
-            if successor_topo <= topo + 1
-        ]
-        wanted = missing[:5]
+            for event_id, named_at, _ in rooms.backward_extremities(self._parts.db.read, batch.head.room_nid)
+            if named_at <= topo + 1
+        ][:MAX_EXTREMITIES]
         if not wanted:
             return False
-        batch = self._parts.batch(head)
-        for host in self._gaps.residents(batch, ""):
-            if not host:
-                continue
+        federation = self._parts.federation
+        limit = max(1, min(limit, MAX_EVENTS))
+        for host in self._asking.residents(batch):
             try:
-                pdus = await self._parts.federation.backfill(
-                    host, room_id, wanted, max(1, min(limit, MAX_EVENTS))
+                pdus = await self._asking.ask(
+                    batch, partial(federation.backfill, host, room_id, wanted, limit)
                 )
             except FederationError as error:
-                log.info("could not backfill", room=room_id, host=host, error=str(error))
+                log.info("could not backfill", room=room_id, error=str(error))
                 continue
             if await self._store(batch, pdus[: 2 * MAX_EVENTS], host):
                 return True
         return False
 
     async def _store(self, batch: Batch, pdus: list[object], host: str) -> bool:
-        results = await admit(
-            pdus,
-            batch.head.version,
-            batch.head.room_id,
-            keys=self._parts.keys,
-            runtime=self._parts.runtime,
-        )
-        found = [
-            result
-            for result in results
-            if isinstance(result, Event) and not is_placed(batch, result.event_id)
-        ]
-        if not found:
-            return False
-        topos = self._places(batch, found)
-        stored = 0
+        admitted, _ = await self._asking.admit(batch, pdus, Source.BACKFILL)
+        found = [event for event in admitted if not is_placed(batch, event.event_id)]
         # Parents first, so that the state at the oldest, fetched from the other server, carries on to the
         # newest.
-        for event in by_prev_events(found):
+        topos = self._places(batch, found)
+        stored, states = 0, 0
+        for event in by_prev_events(event for event in found if event.event_id in topos):
             try:
+                if any(not is_placed(batch, prev_id) for prev_id in event.prev_events):
+                    states += 1
+                    if states > MAX_STATES:
+                        raise Defer("too many states would have to be asked for")
                 await self._place(batch, event, topos[event.event_id], host)
                 stored += 1
             except Defer as error:
                 log.info("could not place an event of the past", event=event.event_id, missing=str(error))
+            except Exception as error:  # the boundary of one PDU: the rest of history is not to suffer
+                log.error("an event of the past made its step fail", event=event.event_id, exc_info=error)
         await batch.commit()
         return stored > 0
 
     def _places(self, batch: Batch, found: list[Event]) -> dict[str, int]:
-        """Each event goes just before the first of those that name it."""
-        named_by = rooms.places_naming(self._parts.db.read, batch.head.room_nid)
-        topos: dict[str, int] = {}
+        """Each event goes just before the first of those that name it. What nobody names has no place."""
+        topos = rooms.places_naming(self._parts.db.read, batch.head.room_nid)
+        topos = {event_id: topo - 1 for event_id, topo in topos.items()}
+        placed: dict[str, int] = {}
         for event in reversed(by_prev_events(found)):
             place = topos.get(event.event_id)
-            if place is None:
-                place = named_by.get(event.event_id, batch.head.max_topo()) - 1
-                topos[event.event_id] = place
-            for prev_id in event.prev_events:
-                topos[prev_id] = min(topos.get(prev_id, place), place - 1)
-        return topos
+            if place is not None:
+                placed[event.event_id] = place
+                for prev_id in event.prev_events:
+                    topos[prev_id] = min(topos.get(prev_id, place), place - 1)
+        return placed
 
     async def _place(self, batch: Batch, event: Event, topo: int, host: str) -> None:
         now = self._parts.now()
-        states: list[StateRef] = []
-        for prev_id in event.prev_events:
-            if is_placed(batch, prev_id):
-                states.append(state_after(batch, prev_id)[1])
-        if len(states) < len(event.prev_events):
-            states = [await self._gaps.state_before(batch, event, host, now)]
+        if follows_another_room(batch, event):
+            raise Defer("a prev event is of another room")
+        if all(is_placed(batch, prev_id) for prev_id in event.prev_events):
+            states = [state_after(batch, prev_id)[1] for prev_id in event.prev_events]
+        else:
+            states = [await self._states.before(batch, event.event_id, [host], now)]
         before = batch.graph.resolve(batch.head.version, states)
-        try:
-            verdict = judge(batch.graph, batch.head, event, before, Source.BACKFILL)
-        except MissingAuthEvents as missing:
-            await batch.commit()
-            await self._gaps.fetch_auth_events(batch, event, missing.args[0], host, now)
-            try:
-                verdict = judge(batch.graph, batch.head, event, before, Source.BACKFILL)
-            except MissingAuthEvents as still:
-                raise Defer(f"auth events {still.args[0]}") from still
+        verdict = await self._judge(batch, event, before, host, now)
         entry = Entry(event, verdict.outcome, now, verdict.reason, history=True, before=before, topo=topo)
         entry.after = before if verdict.outcome is Outcome.REJECTED else before.with_event(event)
+        link_awaited_redaction(batch, entry)
         if verdict.outcome is Outcome.ACCEPTED:
             link_redaction(batch, entry)
-        link_awaited_redaction(batch, entry)
-        batch.add(entry)
+            batch.accept(entry)
+        else:
+            batch.add(entry)
+
+    async def _judge(self, batch: Batch, event: Event, before: StateRef, host: str, now: int) -> Verdict:
+        try:
+            return judge(batch.graph, batch.head, event, before, Source.BACKFILL)
+        except MissingAuthEvents as missing:
+            await self._asking.fetch_auth_events(batch, event, missing.args[0], host, now)
+        try:
+            return judge(batch.graph, batch.head, event, before, Source.BACKFILL)
+        except MissingAuthEvents as still:
+            raise Defer(f"auth events {still.args[0]}") from still

@@ -99,6 +99,7 @@ class Batch:
         """
         assert entry.after is not None  # noqa: S101  (of every accepted timeline event)
         head, event = self.head, entry.event
+        self._heads.pop(head.room_id)  # from here on it is ahead of the disk
         tips = dict(head.tips)
         retired = self._tips_before(event)
         for tip_id in retired:
@@ -166,6 +167,11 @@ class Batch:
         self._heads.keep(self.head)
         return nids
 
+    def discard(self) -> None:
+        """Give up what was not written. The head is ahead of the disk now: nobody may use it any more."""
+        self.graph.drop_pending([entry.event.event_id for entry in self.entries])
+        self._heads.pop(self.head.room_id)
+
     # -- in the writer -----------------------------------------------------------------------------
 
     def _write(self, tx: Tx, *, creating: bool) -> tuple[dict[str, int], list[tuple[StateRef, int]]]:
@@ -220,7 +226,7 @@ class Batch:
             client_txns.remember(
                 tx, txn.user_id, txn.device_id, txn.scope, txn.txn_id, nid, entry.received_ts
             )
-        if news:
+        if news or entry.current is not None:
             tx.wake(f"room:{room_id}")
         return nid
 

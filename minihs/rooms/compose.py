@@ -93,7 +93,7 @@ def compose(
     hosts: Collection[str] | None = None,
     ts: int | None = None,
 ) -> Entry:
-    """Build an event at the head of the room and add it to the batch. Raises M_FORBIDDEN and what `build` raises.
+    """Build an event at the head of the room and add it to the batch. Raises M_FORBIDDEN and as `build`.
 
     `hosts`: who gets it; by default the servers of the room, and `extra_hosts`.
     """
@@ -122,9 +122,8 @@ def compose(
         hosts = {*rooms.hosts(parts.db.read, head.room_nid), *extra_hosts} - {parts.our_name}
     entry.hosts = hosts
     entry.after = before.with_event(event)
-    batch.advance(entry)
     link_redaction(batch, entry)
-    batch.add(entry)
+    batch.accept(entry)
     return entry
 
 

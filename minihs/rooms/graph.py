@@ -78,6 +78,14 @@ class Graph:
         found = self.stored(event_id)
         return found is not None and found.outcome is Outcome.REJECTED
 
+    def outcome(self, event_id: str) -> Outcome | None:
+        """None for an event that we don't have."""
+        waiting = self._pending.get(event_id)
+        if waiting is not None:
+            return waiting[1]
+        found = self.stored(event_id)
+        return None if found is None else found.outcome
+
     def has(self, event_id: str) -> bool:
         return event_id in self._pending or self.stored(event_id) is not None
 
@@ -136,7 +144,7 @@ class Graph:
         return nid
 
     def full(self, ref: StateRef) -> dict[Key, str]:
-        """The whole state. For big rooms this is slow and large; only for answers that must hold all of it."""
+        """The whole state. Slow and large for big rooms; only for answers that must hold all of it."""
         base, changes = ref.base_and_changes()
         whole: dict[Key, str] = {}
         if base is not None:

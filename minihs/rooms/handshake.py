@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make_join, make_leave and make_knock as the one who asks: from the template of a resident to an event of our own.
+"""make_join, make_leave and make_knock as the one who asks: from a resident's template to our own event.
 
 A template is never signed. Only its prev_events, auth_events, depth and, for a restricted join, the user
 who vouches for us are taken, each checked; all else is ours, so that nobody can have us sign something
@@ -11,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
-from minihs.matrix.errors import MatrixError
+from minihs.matrix.errors import MatrixError, too_large
 from minihs.matrix.event import Event, EventError, build_event
+from minihs.matrix.event_format import MAX_AUTH_EVENTS, MAX_PREV_EVENTS
 from minihs.matrix.federation_errors import FederationError, RemoteProtocolError, RemoteRefused
-from minihs.matrix.ids import is_event_id, is_user_id
+from minihs.matrix.ids import fits, is_event_id, is_user_id
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
 from minihs.rooms.parts import Parts
 
 MAX_CANDIDATES = 6
 """Servers tried, one after another, to get into a room."""
+MAX_CONTENT = 32 * 1024
+"""Bytes of content that leave room for any template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ def read_template(
         or content.get("membership") != membership
     ):
         raise RemoteProtocolError(host, "the template is for another event than we asked for")
-    prev_events, hashes = _references(host, event.get("prev_events"), version)
-    auth_events, more = _references(host, event.get("auth_events"), version)
+    prev_events, hashes = _references(host, event.get("prev_events"), version, MAX_PREV_EVENTS)
+    auth_events, more = _references(host, event.get("auth_events"), version, MAX_AUTH_EVENTS)
     depth = event.get("depth", 1)
     authoriser = content.get("join_authorised_via_users_server")
     if authoriser is not None and not is_user_id(authoriser):
@@ -71,17 +75,19 @@ def read_template(
     )
 
 
-def _references(host: str, value: object, version: RoomVersion) -> tuple[list[str], dict[str, str]]:
+def _references(
+    host: str, value: object, version: RoomVersion, limit: int
+) -> tuple[list[str], dict[str, str]]:
     event_ids: list[str] = []
     hashes: dict[str, str] = {}
-    if not isinstance(value, list) or len(value) > 20:
+    if not isinstance(value, list) or len(value) > limit:
         raise RemoteProtocolError(host, "the template's references are not a short list")
     for item in value:
         if version.event_format == 1:
             if not (isinstance(item, list) and len(item) == 2 and isinstance(item[1], dict)):
                 raise RemoteProtocolError(host, "the template's references are malformed")
             event_id, digest = item[0], item[1].get("sha256")
-            if not isinstance(digest, str):
+            if not isinstance(digest, str) or not fits(digest):
                 raise RemoteProtocolError(host, "a reference in the template has no hash")
         else:
             event_id, digest = item, ""
@@ -93,9 +99,11 @@ def _references(host: str, value: object, version: RoomVersion) -> tuple[list[st
 
 
 def own_member_event(
-    parts: Parts, template: Template, room_id: str, user_id: str, content: JsonObject
+    parts: Parts, host: str, template: Template, room_id: str, user_id: str, content: JsonObject
 ) -> Event:
-    """Our event, signed, from what may be taken of the template. Raises MatrixError if it can't be built."""
+    """Our event, signed, from what may be taken of the template. If it can't be built, that is the fault of
+    the template (RemoteProtocolError), or our own user's, whose content is too large (MatrixError).
+    """
     try:
         return build_event(
             version=template.version,
@@ -114,11 +122,24 @@ def own_member_event(
             random_id=parts.runtime.random.token_urlsafe(18),
         )
     except EventError as error:
-        raise MatrixError(413, "M_TOO_LARGE", f"The membership event can't be built: {error}") from error
+        if len(canonical.dumps(content)) > MAX_CONTENT:
+            raise too_large(f"The membership event can't be built: {error}") from error
+        raise RemoteProtocolError(host, f"the template does not make an event: {error}") from error
+
+
+def with_signature_of(event: Event, host: str, answer: JsonObject) -> Event:
+    """Our event with the signature that another server put on it. ValueError if there is none; whether it is
+    right is another question. Nothing else is taken from the answer.
+    """
+    signatures = answer.get("signatures")
+    of_host = signatures.get(host) if isinstance(signatures, dict) else None
+    if not isinstance(of_host, dict) or not all(isinstance(text, str) for text in of_host.values()):
+        raise ValueError(f"{host} did not sign the event")
+    return event.with_signatures({host: of_host})
 
 
 def failure(errors: Sequence[FederationError], what: str) -> MatrixError:
-    """What the client is told when no server let us: the clearest refusal, else that none could be reached."""
+    """What the client is told when no server let us: the clearest refusal, or that there was none."""
     for error in errors:
         if isinstance(error, RemoteRefused) and error.status in (400, 403, 404):
             extra = {}

@@ -9,15 +9,22 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from minihs.matrix.errors import MatrixError, not_found
+from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
 from minihs.rooms.graph import Graph
-from minihs.rooms.state import Key, StateMap, StateRef
+from minihs.rooms.state import StateMap, StateRef
 from minihs.store import rooms
 from minihs.store.database import Reader
 
 MAX_PREV_EVENTS = 20
+
+
+class NotInRoom(MatrixError):
+    """No user of ours is joined, so nothing can be done in the room."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "M_NOT_FOUND", "This server is not in the room.")
 
 
 @dataclass(slots=True)
@@ -84,10 +91,10 @@ class Heads:
 
 
 def load(db: Reader, graph: Graph, room_id: str) -> Head:
-    """The head of a room that we are in. Raises M_NOT_FOUND for any other."""
+    """The head of a room that we are in. Raises NotInRoom for any other."""
     room = rooms.get(db, room_id)
     if room is None or not room.resident or room.version is None:
-        raise not_found("This server is not in the room.")
+        raise NotInRoom
     version = ROOM_VERSIONS.get(room.version)
     if version is None:
         raise MatrixError(400, "M_UNSUPPORTED_ROOM_VERSION", "The room's version is not supported.")
@@ -103,5 +110,7 @@ def load(db: Reader, graph: Graph, room_id: str) -> Head:
     return head
 
 
-def key_of(event: Event) -> Key | None:
-    return None if event.state_key is None else (event.type, event.state_key)
+def reload(db: Reader, graph: Graph, head: Head) -> None:
+    """Bring a head up to date, after others may have changed the room. Raises NotInRoom."""
+    fresh = load(db, graph, head.room_id)
+    head.tips, head.current = fresh.tips, fresh.current

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joining a room through another server: make_join, our own event, send_join, and checking all that comes back.
+"""Joining a room through another server: make_join, our own event, send_join, checking all that comes back.
 
 The answer can hold the state of a room with 100,000 members. It stays on disk; events are decoded in
 batches, verified, and remembered by their place in the file, so memory is bounded by the batch and an
@@ -10,29 +10,39 @@ Spec: server-server-api, "Joining Rooms".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 
 from minihs.matrix.auth_rules import AuthError, check_auth
 from minihs.matrix.canonical import JsonObject
+from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError, RemoteProtocolError
+from minihs.matrix.ids import domain_of
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
-from minihs.rooms.admission import Refused, admit
+from minihs.rooms.admission import Source, admit_one
 from minihs.rooms.adoption import Adoption
-from minihs.rooms.handshake import Template, failure, own_member_event, read_template
+from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
+from minihs.rooms.handshake import Template, failure, own_member_event, read_template, with_signature_of
 from minihs.rooms.parts import Parts
 from minihs.rooms.ports import SpooledJoin
+from minihs.store import rooms
+from minihs.store.events import Outcome
 
 log = structlog.get_logger()
 
 
 class RemoteJoin:
-    """One try to get a user into a room that we are not in. Runs in the room's task."""
+    """One try to get a user into a room that we are not in. Runs in the room's task.
 
-    def __init__(self, parts: Parts, room_id: str, user_id: str, content: JsonObject) -> None:
+    `joining`: where to note that a join is under way, so that what other servers send meanwhile is kept.
+    """
+
+    def __init__(
+        self, parts: Parts, joining: dict[str, str], room_id: str, user_id: str, content: JsonObject
+    ) -> None:
         self._parts = parts
+        self._joining = joining
         self._room_id = room_id
         self._user_id = user_id
         self._content = {
@@ -52,9 +62,24 @@ class RemoteJoin:
                 errors.append(error)
             else:
                 return
+            finally:
+                self._joining.pop(self._room_id, None)
         raise failure(errors, "Joining the room")
 
     async def _join_through(self, host: str) -> None:
+        template, event = await self._own_event(host)
+        known = rooms.get(self._parts.db.read, self._room_id)
+        if known is not None and known.state_group is not None and known.version != template.version.version:
+            raise RemoteProtocolError(host, "the room is of another version than when we were in it")
+        self._joining[self._room_id] = template.version.version
+        log.info("joining a room", room=self._room_id, host=host, version=template.version.version)
+        async with self._parts.federation.send_join(
+            host, self._room_id, event.event_id, event.json
+        ) as spooled:
+            event = await self._countersigned(host, event, spooled.event)
+            await self._adopt(host, template.version, event, spooled)
+
+    async def _own_event(self, host: str) -> tuple[Template, Event]:
         answer = await self._parts.federation.make_join(
             host, self._room_id, self._user_id, list(ROOM_VERSIONS)
         )
@@ -64,34 +89,25 @@ class RemoteJoin:
         content = {**self._content, "membership": "join"}
         if template.authoriser is not None and template.version.restricted_join:
             content["join_authorised_via_users_server"] = template.authoriser
-        event = own_member_event(self._parts, template, self._room_id, self._user_id, content)
-        log.info("joining a room", room=self._room_id, host=host, version=template.version.version)
-        async with self._parts.federation.send_join(
-            host, self._room_id, event.event_id, event.json
-        ) as spooled:
-            event = await self._countersigned(host, event, spooled.event, template)
-            await self._adopt(host, template.version, event, spooled)
+        return template, own_member_event(self._parts, host, template, self._room_id, self._user_id, content)
 
-    async def _countersigned(
-        self, host: str, event: Event, returned: JsonObject | None, template: Template
-    ) -> Event:
+    async def _countersigned(self, host: str, event: Event, returned: JsonObject | None) -> Event:
         """Our event with the signature of the server that vouches for us, where one is needed."""
-        if returned is None or "join_authorised_via_users_server" not in event.content:
+        authoriser = event.content.get("join_authorised_via_users_server")
+        if authoriser is None:
             return event
-        signatures = returned.get("signatures")
-        if not isinstance(signatures, dict):
-            raise RemoteProtocolError(host, "the returned event has no signatures")
-        merged = event.with_signatures(signatures)
-        (verdict,) = await admit(
-            [merged.json],
-            template.version,
-            self._room_id,
-            keys=self._parts.keys,
-            runtime=self._parts.runtime,
-        )
-        if isinstance(verdict, Refused) or verdict.event_id != event.event_id:
-            raise RemoteProtocolError(host, "the returned event is not rightly countersigned")
-        return verdict
+        try:
+            merged = with_signature_of(event, domain_of(authoriser), returned or {})
+            return await admit_one(
+                merged.json,
+                event.version,
+                self._room_id,
+                Source.COUNTERSIGNED,
+                keys=self._parts.keys,
+                runtime=self._parts.runtime,
+            )
+        except (ValueError, MatrixError) as error:
+            raise RemoteProtocolError(host, f"our join is not rightly countersigned: {error}") from error
 
     async def _adopt(self, host: str, version: RoomVersion, event: Event, spooled: SpooledJoin) -> None:
         adoption = Adoption(self._parts, self._room_id, version)
@@ -102,17 +118,16 @@ class RemoteJoin:
         create = state.get(("m.room.create", ""))
         if create is None:
             raise RemoteProtocolError(host, "the room's state has no valid create event")
-        if _version_of(create) != version.version:
+        if create.content.get("room_version", "1") != version.version:
             raise RemoteProtocolError(host, "the room is not of the version that the server said")
         try:
+            verdict = check_by_auth_events(adoption, event, create)
             check_auth(event, state)
-        except AuthError as error:
+        except (AuthError, MissingAuthEvents) as error:
             raise RemoteProtocolError(
                 host, f"our join is not allowed by the state it sent: {error}"
             ) from error
+        if verdict.outcome is not Outcome.ACCEPTED:
+            raise RemoteProtocolError(host, f"our join is not allowed: {verdict.reason}")
         await adoption.promote(event)
         log.info("joined a room", room=self._room_id, host=host, events=adoption.size)
-
-
-def _version_of(create: Event) -> Any:
-    return create.content.get("room_version", "1")

@@ -44,8 +44,9 @@ class Memberships:
     # -- join --------------------------------------------------------------------------------------
 
     async def join(self, user_id: str, room_id: str, hosts: Sequence[str], content: JsonObject) -> None:
-        await self._parts.tasks.run(room_id, lambda: self._join(user_id, room_id, hosts, content))
-        self._receiver.room_has_work(room_id)
+        await self._parts.tasks.run(
+            room_id, lambda: self._join(user_id, room_id, hosts, content), between=True
+        )
 
     async def _join(self, user_id: str, room_id: str, hosts: Sequence[str], content: JsonObject) -> None:
         content = {**self._profile_of(user_id), **content}
@@ -62,14 +63,15 @@ class Memberships:
             [inviter.partition(":")[2]] if inviter else [],
             hosts,
             [room_id.partition(":")[2]] if ":" in room_id else [],
+            [] if held is None else stripped_hosts(held.stripped),
+            [] if room is None else rooms.hosts(self._parts.db.read, room.room_nid),
         )
         if not via:
             raise not_found("This server knows of no server that is in the room.")
-        self._receiver.joining.add(room_id)
         try:
-            await RemoteJoin(self._parts, room_id, user_id, content).run(via)
+            await RemoteJoin(self._parts, self._receiver.joining, room_id, user_id, content).run(via)
         finally:
-            self._receiver.joining.discard(room_id)
+            self._receiver.room_has_work(room_id)
 
     async def _join_here(self, user_id: str, room_id: str, content: JsonObject) -> None:
         head = self._parts.head(room_id)
@@ -83,7 +85,7 @@ class Memberships:
         await batch.commit()
 
     def authoriser_for(self, head: Head, user_id: str) -> str | None:
-        """For a restricted join: one of our users who may invite, if the joining user is in one of the allowed rooms.
+        """For a restricted join: one of our users who may invite, if the joining user is in an allowed room.
 
         None where none is needed (the user is invited or joined, the rule is another). Raises M_FORBIDDEN or
         M_UNABLE_TO_AUTHORISE_JOIN and M_UNABLE_TO_GRANT_JOIN as the spec has them.
@@ -134,7 +136,7 @@ class Memberships:
     # -- leave -------------------------------------------------------------------------------------
 
     async def leave(self, user_id: str, room_id: str, reason: str | None = None) -> None:
-        await self._parts.tasks.run(room_id, lambda: self._leave(user_id, room_id, reason))
+        await self._parts.tasks.run(room_id, lambda: self._leave(user_id, room_id, reason), between=True)
 
     async def _leave(self, user_id: str, room_id: str, reason: str | None) -> None:
         room = rooms.get(self._parts.db.read, room_id)
@@ -184,17 +186,15 @@ class Memberships:
             try:
                 answer = await self._parts.federation.make_leave(host, room_id, user_id)
                 template = read_template(host, answer, room_id=room_id, user_id=user_id, membership="leave")
-                event = own_member_event(self._parts, template, room_id, user_id, content)
+                event = own_member_event(self._parts, host, template, room_id, user_id, content)
                 await self._parts.federation.send_leave(host, room_id, event.event_id, event.json)
             except FederationError as error:
                 log.info("could not leave through a server", room=room_id, host=host, error=str(error))
             else:
-                await self._out_of_band.keep(event, template.version)
+                await self._out_of_band.keep(event)
                 return
         if stored is not None:
-            await self._out_of_band.keep(
-                self._local_leave(stored.event, user_id, content), stored.event.version
-            )
+            await self._out_of_band.keep(self._local_leave(stored.event, user_id, content))
 
     def _local_leave(self, invite: Event, user_id: str, content: JsonObject) -> Event:
         """A leave that only our own user ever sees: no resident could be told."""
@@ -247,13 +247,13 @@ class Memberships:
                     host, room_id, user_id, [name for name, version in ROOM_VERSIONS.items() if version.knock]
                 )
                 template = read_template(host, answer, room_id=room_id, user_id=user_id, membership="knock")
-                event = own_member_event(self._parts, template, room_id, user_id, content)
+                event = own_member_event(self._parts, host, template, room_id, user_id, content)
                 answer = await self._parts.federation.send_knock(host, room_id, event.event_id, event.json)
             except FederationError as error:
                 errors.append(error)
             else:
                 stripped = stripped_state(answer.get("knock_room_state"))
-                await self._out_of_band.keep(event, template.version, stripped=stripped)
+                await self._out_of_band.keep(event, stripped=stripped)
                 return
         raise failure(errors, "Knocking")
 
@@ -264,13 +264,15 @@ class Memberships:
     ) -> str:
         """Kick, ban, unban: a membership event about somebody else."""
         return await self._parts.tasks.run(
-            room_id, lambda: self._set_for(sender, room_id, target, membership, content)
+            room_id, lambda: self._set_for(sender, room_id, target, membership, content), between=True
         )
 
     async def _set_for(
         self, sender: str, room_id: str, target: str, membership: str, content: JsonObject
     ) -> str:
         head = self.head_of_joined(sender, room_id)
+        # Only a join through another server has that, and its signature with it.
+        content = {key: value for key, value in content.items() if key != "join_authorised_via_users_server"}
         batch: Batch = self._parts.batch(head)
         entry = compose(
             self._parts,

@@ -10,7 +10,6 @@ import structlog
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.event import Event
-from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
 from minihs.rooms.parts import Parts
 from minihs.store import events, inbox, memberships, rooms
 from minihs.store.database import Tx
@@ -24,16 +23,26 @@ class OutOfBand:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def keep(
-        self, event: Event, version: RoomVersion, *, stripped: list[JsonObject] | None = None
-    ) -> None:
+    async def keep(self, event: Event, *, stripped: list[JsonObject] | None = None) -> None:
         """Store a membership event of a local user in a room that we are not in, and show it to the user."""
         now = self._parts.now()
         text = None if stripped is None else canonical.dumps(stripped).decode()
+        version = event.version.version
 
         def write(tx: Tx) -> None:
-            room_nid = rooms.intern(tx, event.room_id, version.version)
-            nid = events.insert(tx, room_nid, event, outcome=Outcome.ACCEPTED, outlier=True, received_ts=now)
+            room_nid = rooms.intern(tx, event.room_id, version)
+            # The version is what the other server says: it must not become that of a room that others
+            # of us are invited to as well.
+            known = rooms.version(tx, room_nid)
+            nid = events.insert(
+                tx,
+                room_nid,
+                event,
+                outcome=Outcome.ACCEPTED,
+                outlier=True,
+                received_ts=now,
+                version=version if version != known else None,
+            )
             memberships.set_out_of_band(
                 tx,
                 room_nid,
@@ -46,13 +55,15 @@ class OutOfBand:
             )
 
         await self._parts.db.write(write)
+        self._parts.graph.forget(event.event_id)
 
     async def take(self, staged: list[Staged]) -> None:
-        """PDUs of a room that we are not in: a leave or ban that ends an invite or knock we hold counts, the rest is dropped.
+        """PDUs of a room that we are not in: a leave or ban that ends an invite or knock we hold counts, the
+        rest is dropped.
 
-        Who sent it can only be checked against what we hold: the user's own server, the inviter's, or (for
-        a ban or kick) any server that signed as the sender; the spec allows believing it, since all it can
-        do is end an invite.
+        Whether its sender may do that can't be checked, only that it comes from a server that was part of the
+        matter: the user's own, the inviter's, or (for a knock, which all residents got) any. All it can do is
+        end an invite.
         """
         for item in staged:
             await self._take_one(item)
@@ -60,28 +71,21 @@ class OutOfBand:
 
     async def _take_one(self, item: Staged) -> None:
         room = rooms.get(self._parts.db.read, item.room_id)
-        version = ROOM_VERSIONS.get(room.version or "") if room is not None else None
-        if room is None or version is None:
-            return
-        event = Event.from_store(canonical.loads(item.json), version, item.event_id)
-        user_id = event.state_key
-        if (
-            event.type != "m.room.member"
-            or user_id is None
-            or event.membership not in ("leave", "ban", "invite")
-        ):
+        pdu = canonical.loads(item.json)
+        user_id = pdu.get("state_key")
+        if room is None or pdu["type"] != "m.room.member" or user_id is None:
             return
         held = memberships.get(self._parts.db.read, room.room_nid, user_id)
         if held is None or held.membership not in ("invite", "knock"):
             return
-        if event.membership == "invite" and held.membership != "knock":
-            return
         before = events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
-        senders = {event.sender, user_id} if before is None else {before.event.sender, user_id}
-        allowed_hosts = {sender.partition(":")[2] for sender in senders}
-        if held.membership == "knock":
-            allowed_hosts.add(event.origin)  # any resident may refuse a knock
-        if event.origin not in allowed_hosts:
+        if before is None:
+            return
+        event = Event.from_store(pdu, before.event.version, item.event_id)
+        if event.membership not in ("leave", "ban"):
+            return
+        hosts = {before.event.origin, self._parts.our_name}
+        if held.membership == "invite" and event.origin not in hosts:
             log.info("ignored the end of an invite by a stranger", room=item.room_id, sender=event.sender)
             return
-        await self.keep(event, version)
+        await self.keep(event)

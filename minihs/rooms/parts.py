@@ -38,8 +38,8 @@ class Parts:
     def take_head(self, room_id: str) -> Head:
         """The same for a job of the room's task that is likely to be followed by others soon.
 
-        A head that a batch wrote is kept for the next job. Taken out, it is gone until it is written again: should
-        the job fail half way, nobody gets to see the half-changed head.
+        A head that a batch wrote is kept for the next job. Taken out, it is gone until it is written again:
+        should the job fail half way, nobody gets to see the half-changed head.
         """
         return self.heads.pop(room_id) or load(self.db.read, self.graph, room_id)
 

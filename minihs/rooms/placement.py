@@ -25,7 +25,13 @@ def is_placed(batch: Batch, event_id: str) -> bool:
     if event_id in batch.placed:
         return True
     stored = batch.graph.stored(event_id)
-    return stored is not None and not stored.outlier
+    return stored is not None and not stored.outlier and stored.room_nid == batch.head.room_nid
+
+
+def follows_another_room(batch: Batch, event: Event) -> bool:
+    """Does the event name one of another room as its parent? It would bring that room's state in here."""
+    found = batch.graph.stored_many(event.prev_events)
+    return any(item.room_nid != batch.head.room_nid for item in found.values())
 
 
 def missing_prevs(batch: Batch, event: Event) -> list[str]:
@@ -50,20 +56,33 @@ def place_live(
     Raises MissingAuthEvents.
     """
     graph, head = batch.graph, batch.head
+    if follows_another_room(batch, event):
+        return reject_placeless(batch, event, received_ts, "a prev event is of another room")
     before, topo = _before(batch, event, gap_states or {})
     verdict = judge(graph, head, event, before, source)
     entry = Entry(event, verdict.outcome, received_ts, verdict.reason, before=before, topo=topo)
     entry.after = before if verdict.outcome is Outcome.REJECTED else before.with_event(event)
-    if verdict.outcome is Outcome.ACCEPTED:
-        batch.advance(entry)
-        link_redaction(batch, entry)
     link_awaited_redaction(batch, entry)
+    if verdict.outcome is Outcome.ACCEPTED:
+        link_redaction(batch, entry)
+        batch.accept(entry)
+    else:
+        batch.add(entry)
+    return entry
+
+
+def reject_placeless(batch: Batch, event: Event, received_ts: int, reason: str) -> Entry:
+    """Reject an event that can't be given a place."""
+    entry = Entry(event, Outcome.REJECTED, received_ts, reason, outlier=True)
     batch.add(entry)
     return entry
 
 
-def add_outlier(batch: Batch, event: Event, received_ts: int, create: Event | None) -> Verdict:
+def add_outlier(
+    batch: Batch, event: Event, received_ts: int, create: Event | None, source: Source
+) -> Verdict:
     """Keep an event without its place, judged by its auth events only. Raises MissingAuthEvents."""
+    assert source.checks[-1] == "auth_events"  # noqa: S101  (what else it must pass can't be checked here)
     verdict = check_by_auth_events(batch.graph, event, create)
     batch.add(Entry(event, verdict.outcome, received_ts, verdict.reason, outlier=True))
     return verdict
@@ -110,7 +129,7 @@ def link_redaction(batch: Batch, entry: Entry) -> None:
     event = entry.event
     if event.type != "m.room.redaction" or event.redacts is None:
         return
-    target = batch.graph.event(event.redacts)
+    target = event if event.redacts == event.event_id else batch.graph.event(event.redacts)
     if target is None:
         entry.awaited_redaction_of = event.redacts
     elif may_redact(batch.graph, batch.head, event, target, entry.before):

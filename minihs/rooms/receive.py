@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A room takes in what waits for it in the inbox.
 
-Each room's own task works through its staged PDUs in the order they came, many to a commit. A PDU whose
-parents can't be had is deferred, not refused; one that makes this code fail is set aside after some tries,
-and the others go on.
+Each room's own task works through its staged PDUs in the order they came, many to a commit; those whose
+parents have to be asked for come last. A PDU whose parents can't be had is deferred, not refused; one that
+makes this code fail is set aside after some tries, and the others go on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import trio
 
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
-from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.rooms.admission import Source
 from minihs.rooms.batch import Batch
 from minihs.rooms.gaps import Defer, Gaps
-from minihs.rooms.head import Head
+from minihs.rooms.head import NotInRoom
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled, missing_prevs
 from minihs.store import inbox, rooms
+from minihs.store.errors import is_of_the_disk
 from minihs.store.inbox import Staged
 
 log = structlog.get_logger()
@@ -30,9 +30,15 @@ BATCH_SIZE = 100
 """PDUs to a commit."""
 MAX_CRASHES = 5
 """A PDU that made its step fail so often is set aside."""
+MAX_SET_ASIDE = 100
+"""PDUs set aside that are kept to be looked at."""
 DEFER_FIRST_MS, DEFER_MAX_MS = 5_000, 6 * 3600_000
 MAX_DEFERRALS = 60
 """With the pauses above, about two weeks."""
+MAX_DEFERRED = 500
+"""Deferred PDUs of one room; more are given up."""
+MAX_PAUSE = 60.0
+"""Seconds after which the inbox is looked into even if nobody said that there is something in it."""
 
 
 class Receiver:
@@ -40,11 +46,17 @@ class Receiver:
         self._parts = parts
         self._gaps = gaps
         self._out_of_band = out_of_band
-        self.joining: set[str] = set()
-        """Rooms that a join is under way for: their PDUs wait until it is done."""
+        self.joining: dict[str, str] = {}
+        """Rooms that a join is under way for, and their version: their PDUs wait until it is done."""
         self._scheduled: set[str] = set()
         self._crashes: dict[int, int] = {}
         self._news = trio.Event()
+        parts.db.on_commit(self._see_commit)
+
+    def _see_commit(self, keys: frozenset[str]) -> None:
+        for key in keys:
+            if key.startswith("inbox:"):
+                self.room_has_work(key.removeprefix("inbox:"))
 
     def room_has_work(self, room_id: str) -> None:
         """Have the room's task look into the inbox."""
@@ -62,8 +74,8 @@ class Receiver:
                     self.room_has_work(room_id)
                 else:
                     next_due = due if next_due is None else min(next_due, due)
-            pause = 3600.0 if next_due is None else max(0.05, (next_due - now) / 1000)
-            with trio.move_on_after(pause):
+            pause = MAX_PAUSE if next_due is None else (next_due - now) / 1000
+            with trio.move_on_after(min(max(pause, 0.05), MAX_PAUSE)):
                 await self._news.wait()
 
     async def _drain(self, room_id: str) -> None:
@@ -72,45 +84,58 @@ class Receiver:
             staged = inbox.next_pdus(self._parts.db.read, room_id, self._parts.now(), BATCH_SIZE)
             if not staged:
                 return
-            room = rooms.get(self._parts.db.read, room_id)
-            if room is None or not room.resident:
-                await self._out_of_band.take(staged)
-            else:
-                await self._take(self._parts.take_head(room_id), staged)
-            if any(item.attempts for item in staged):
-                self._news.set()
+            await self._take(room_id, staged)
+            await self._hasten(room_id)
 
-    async def _take(self, head: Head, staged: list[Staged]) -> None:
-        batch = self._parts.batch(head)
-        for item in staged:
-            try:
-                await self._take_one(batch, item)
-            except Defer as reason:
-                self._defer(batch, item, str(reason))
-            except Exception as error:  # the boundary of one PDU: its failure must not stop the others
-                log.error("a PDU made its step fail", room=head.room_id, event=item.event_id, exc_info=error)
-                self._parts.graph.drop_pending([entry.event.event_id for entry in batch.entries])
-                self._count_crash(batch, item)
-                batch.entries.clear()
-                batch.placed.clear()
-                await batch.commit()
-                self._parts.heads.pop(head.room_id)  # it may be half changed: the next round reads it anew
-                return
-        await batch.commit()
-
-    async def _take_one(self, batch: Batch, item: Staged) -> None:
-        event = Event.from_store(
-            canonical.loads(item.json), ROOM_VERSIONS[batch.head.version.version], item.event_id
-        )
-        if not is_settled(batch.graph, event.event_id) and event.event_id not in batch.placed:
-            if missing_prevs(batch, event):
-                await self._gaps.fill(batch, event, item.origin, item.received_ts)
+    async def _take(self, room_id: str, staged: list[Staged]) -> None:
+        """Deal with these rows of the inbox, all together or, if that fails, one by one."""
+        try:
+            await self._take_together(room_id, staged)
+        except Exception as error:  # the boundary of one PDU: its failure must not stop the others
+            if is_of_the_disk(error):
+                raise  # that is no PDU's fault: they stay for later
+            self._parts.heads.pop(room_id)
+            if len(staged) > 1:
+                for item in staged:
+                    await self._take(room_id, [item])
             else:
-                await self._gaps.place(batch, event, item.origin, item.received_ts, Source.TRANSACTION)
-        batch.done.append(item.seq)
+                log.error("a PDU made its step fail", room=room_id, event=staged[0].event_id, exc_info=error)
+                await self._count_crash(staged[0])
+
+    async def _take_together(self, room_id: str, staged: list[Staged]) -> None:
+        room = rooms.get(self._parts.db.read, room_id)
+        if room is None or not room.resident:
+            await self._out_of_band.take(staged)
+            return
+        batch = self._parts.batch(self._parts.take_head(room_id))
+        try:
+            with_gaps = [item for item in staged if not await self._take_one(batch, item, gaps=False)]
+            for item in with_gaps:
+                await self._take_one(batch, item, gaps=True)
+            await batch.commit()
+        except NotInRoom:
+            return  # we left while others were asked; what is left here is looked at anew
+        except BaseException:
+            batch.discard()
+            raise
+
+    async def _take_one(self, batch: Batch, item: Staged, *, gaps: bool) -> bool:
+        """False: others have to be asked for its parents, which was not wanted."""
+        event = Event.from_store(canonical.loads(item.json), batch.head.version, item.event_id)
+        settled = is_settled(batch.graph, event.event_id) or event.event_id in batch.placed
+        if not settled and not gaps and missing_prevs(batch, event):
+            return False
+        try:
+            await self._gaps.take(batch, event, item.origin, item.received_ts, Source.TRANSACTION)
+        except Defer as reason:
+            self._defer(batch, item, str(reason))
+        else:
+            batch.done.append(item.seq)
+        return True
 
     def _defer(self, batch: Batch, item: Staged, reason: str) -> None:
-        if item.attempts >= MAX_DEFERRALS:
+        waiting = inbox.count_deferred(self._parts.db.read, item.room_id, self._parts.now())
+        if item.attempts >= MAX_DEFERRALS or waiting + len(batch.deferred) >= MAX_DEFERRED:
             log.info("gave up on a PDU", event=item.event_id, room=batch.head.room_id, missing=reason)
             batch.done.append(item.seq)
             return
@@ -122,13 +147,30 @@ class Receiver:
         batch.deferred.append((item.seq, self._parts.now() + pause))
         self._news.set()
 
-    def _count_crash(self, batch: Batch, item: Staged) -> None:
-        count = self._crashes.get(item.seq, 0) + 1
+    async def _hasten(self, room_id: str) -> None:
+        """Deferred PDUs whose parents have come meanwhile need not wait any longer."""
+        waiting = inbox.deferred_pdus(self._parts.db.read, room_id, self._parts.now(), MAX_DEFERRED)
+        room = rooms.get(self._parts.db.read, room_id) if waiting else None
+        if room is None or not room.resident:
+            return
+        batch = self._parts.batch(self._parts.head(room_id))
+        ready: list[int] = []
+        for item in waiting:
+            if item.seq in self._crashes:
+                continue
+            event = Event.from_store(canonical.loads(item.json), batch.head.version, item.event_id)
+            if not missing_prevs(batch, event) and all(map(batch.graph.has, event.auth_events)):
+                ready.append(item.seq)
+        if ready:
+            await self._parts.db.write(lambda tx: inbox.hasten(tx, ready))
+
+    async def _count_crash(self, item: Staged) -> None:
+        count = self._crashes.pop(item.seq, 0) + 1
         if count >= MAX_CRASHES:
-            self._crashes.pop(item.seq, None)
-            batch.done.append(item.seq)
-            log.error("set a PDU aside", event=item.event_id, room=batch.head.room_id, json=item.json[:2000])
+            log.error("set a PDU aside", event=item.event_id, room=item.room_id, json=item.json[:2000])
+            await self._parts.db.write(lambda tx: inbox.set_aside(tx, item.seq, keep=MAX_SET_ASIDE))
         else:
             self._crashes[item.seq] = count
-            batch.deferred.append((item.seq, self._parts.now() + DEFER_FIRST_MS))
+            again = self._parts.now() + DEFER_FIRST_MS * count
+            await self._parts.db.write(lambda tx: inbox.defer(tx, item.seq, again))
             self._news.set()

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from minihs.matrix.auth_rules import AuthError, auth_types_for, check_auth
 from minihs.matrix.canonical import JsonObject
-from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
-from minihs.matrix.event import Event
+from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param
+from minihs.matrix.event import Event, EventError
 from minihs.matrix.ids import domain_of, is_user_id
 from minihs.matrix.signatures import sign_event
 from minihs.rooms.acl import Acls
@@ -23,10 +23,10 @@ from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.head import Head
 from minihs.rooms.membership import Memberships
 from minihs.rooms.parts import Parts
-from minihs.rooms.placement import is_settled, missing_prevs
+from minihs.rooms.placement import is_settled
 from minihs.rooms.stripped import of_room, strip
 from minihs.store import events, memberships, rooms
-from minihs.store.events import Outcome
+from minihs.store.events import Outcome, StoredEvent
 
 TIE_TYPE = "org.matrix.dummy_event"
 """The type that Synapse uses for events without any meaning of their own; clients ignore it."""
@@ -49,7 +49,7 @@ class Resident:
             raise invalid_param("That is no user id.")
         if domain_of(user_id) != origin:
             raise forbidden("A server asks for its own users only.")
-        head = self._head(room_id)
+        head = self._parts.head(room_id)
         self._acls.require(room_id, origin)
         if versions is not None and head.version.version not in versions:
             raise MatrixError(
@@ -106,12 +106,13 @@ class Resident:
         return await self._parts.tasks.run(room_id, lambda: self._send_join(origin, event))
 
     async def _send_join(self, origin: str, event: Event) -> JsonObject:
-        event = self._countersign(event)
-        before_group = await self._take(origin, event)
+        stored = await self._take(origin, event)
         await self._tie(event.room_id)
         db = self._parts.db.read
-        state_nids = self._parts.graph.group_events(before_group)
-        chain = events.auth_chain(db, state_nids) - set(state_nids)
+        state_nids = (
+            [] if stored.before_group is None else self._parts.graph.group_events(stored.before_group)
+        )
+        chain = events.auth_chain(db, [*state_nids, stored.nid]) - set(state_nids)
         state = [item.event.json for item in events.get_nids(db, state_nids).values()]
         auth = [item.event.json for item in events.get_nids(db, chain).values()]
         answer: JsonObject = {
@@ -119,7 +120,7 @@ class Resident:
             "state": state,
             "auth_chain": auth,
             "members_omitted": False,
-            "event": event.json,
+            "event": stored.event.json,
         }
         return answer
 
@@ -132,7 +133,7 @@ class Resident:
         if not event.version.knock:
             raise forbidden("Rooms of this version can't be knocked on.")
         await self._parts.tasks.run(room_id, lambda: self._take(origin, event))
-        head = self._head(room_id)
+        head = self._parts.head(room_id)
         shown = of_room(self._parts.graph, head, [])
         whole = head.version.room_id_is_create_hash
         return {"knock_room_state": [item.json if whole else strip(item) for item in shown]}
@@ -141,13 +142,20 @@ class Resident:
         self, origin: str, room_id: str, event_id: str, pdu: object, membership: str
     ) -> Event:
         """The event after all checks that need no state. Raises MatrixError."""
-        head = self._head(room_id)
+        head = self._parts.head(room_id)
         self._acls.require(room_id, origin)
         if not isinstance(pdu, dict):
             raise bad_json("The body must be an event.")
-        event = await admit_one(pdu, head.version, None, keys=self._parts.keys, runtime=self._parts.runtime)
-        if event.room_id != room_id:
-            raise invalid_param("The event belongs to another room than the path says.")
+        if membership == "join":
+            pdu = self._countersign(head, pdu)
+        event = await admit_one(
+            pdu,
+            head.version,
+            room_id,
+            Source.MEMBERSHIP,
+            keys=self._parts.keys,
+            runtime=self._parts.runtime,
+        )
         if event.event_id != event_id:
             raise invalid_param("The event id of the path is not that of the event.")
         if event.type != "m.room.member" or event.membership != membership:
@@ -158,44 +166,48 @@ class Resident:
             raise forbidden("A server hands in events of its own users only.")
         return event
 
-    def _countersign(self, event: Event) -> Event:
-        """Where one of our users vouches for a restricted join, our signature has to be on it."""
-        authoriser = event.content.get("join_authorised_via_users_server")
-        if not event.version.restricted_join or not isinstance(authoriser, str):
-            return event
-        if not self._parts.is_ours(authoriser):
-            return event
-        expected = self._members.authoriser_for(self._parts.head(event.room_id), event.sender)
-        if expected is None:
-            return event
-        signed = sign_event(event.json, event.version, self._parts.our_name, self._parts.signing_key)
-        return Event.from_store(signed, event.version, event.event_id)
+    def _countersign(self, head: Head, pdu: JsonObject) -> JsonObject:
+        """Where one of our users vouches for a restricted join, our signature has to be on it, or it is not
+        rightly signed. It leaves this server only with an event that passed all checks.
+        """
+        content = pdu.get("content")
+        authoriser = content.get("join_authorised_via_users_server") if isinstance(content, dict) else None
+        if not isinstance(authoriser, str) or not self._parts.is_ours(authoriser):
+            return pdu
+        sender = pdu.get("sender")
+        if not head.version.restricted_join or not is_user_id(sender):
+            return pdu
+        self._members.authoriser_for(head, sender)  # raises if they may not be let in
+        try:
+            event = Event.from_wire(pdu, head.version)
+        except EventError as error:
+            raise bad_json(f"The event is not valid: {error}") from error
+        return sign_event(event.json, head.version, self._parts.our_name, self._parts.signing_key)
 
-    async def _take(self, origin: str, event: Event) -> int:
-        """Make the event part of the room and send it on. Returns the state group before it."""
+    async def _take(self, origin: str, event: Event) -> StoredEvent:
+        """Make the event part of the room and send it on. Returns it with its place."""
         graph = self._parts.graph
         if not is_settled(graph, event.event_id):
-            head = self._parts.head(event.room_id)
-            batch = self._parts.batch(head)
-            hosts = set(rooms.hosts(self._parts.db.read, head.room_nid))
+            batch = self._parts.batch(self._parts.take_head(event.room_id))
+            hosts = set(rooms.hosts(self._parts.db.read, batch.head.room_nid))
             hosts -= {self._parts.our_name, origin}
             try:
-                missing = missing_prevs(batch, event)
-                if missing:
-                    await self._gaps.fill(batch, event, origin, self._parts.now())
-                else:
-                    await self._gaps.place(batch, event, origin, self._parts.now(), Source.MEMBERSHIP)
+                await self._gaps.take(batch, event, origin, self._parts.now(), Source.MEMBERSHIP)
+                for entry in batch.entries:
+                    if entry.event == event and entry.outcome is Outcome.ACCEPTED:
+                        entry.hosts = hosts
+                await batch.commit()
             except Defer as error:
+                await batch.commit()
                 raise forbidden(f"The event's parents are not known here: {error}") from error
-            for entry in batch.entries:
-                if entry.event == event and entry.outcome is Outcome.ACCEPTED:
-                    entry.hosts = hosts
-            await batch.commit()
+            except BaseException:
+                batch.discard()
+                raise
         stored = graph.stored(event.event_id)
-        if stored is None or stored.outcome is not Outcome.ACCEPTED or stored.before_group is None:
+        if stored is None or stored.outlier or stored.outcome is not Outcome.ACCEPTED:
             reason = stored.reason if stored is not None else None
             raise forbidden(f"The room's rules do not allow that: {reason}")
-        return stored.before_group
+        return stored
 
     async def _tie(self, room_id: str) -> None:
         """If the room's history forked since make_join, send an event that ties the ends together.
@@ -215,9 +227,3 @@ class Resident:
                 continue
             await batch.commit()
             return
-
-    def _head(self, room_id: str) -> Head:
-        room = rooms.get(self._parts.db.read, room_id)
-        if room is None or not room.resident:
-            raise not_found("This server is not in the room.")
-        return self._parts.head(room_id)

@@ -49,7 +49,9 @@ class Sending:
         except canonical.BadJson as error:
             raise bad_json(f"The content can't be part of an event: {error}") from error
         return await self._parts.tasks.run(
-            room_id, lambda: self._send(sender, room_id, type, content, state_key, redacts, txn, ts)
+            room_id,
+            lambda: self._send(sender, room_id, type, content, state_key, redacts, txn, ts),
+            between=True,
         )
 
     async def _send(
@@ -150,8 +152,7 @@ class Sending:
         entry = Entry(create, Outcome.ACCEPTED, parts.now(), before=StateRef(), topo=1)
         assert entry.before is not None  # noqa: S101  (set above)
         entry.after = entry.before.with_event(create)
-        batch.advance(entry)
-        batch.add(entry)
+        batch.accept(entry)
         self._compose_rest(batch, creator, plan, profile)
         now = parts.now()
 

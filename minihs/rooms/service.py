@@ -17,10 +17,12 @@ from minihs.matrix.errors import MatrixError, bad_json, invalid_param, not_found
 from minihs.matrix.ids import is_room_alias, is_room_id, is_user_id
 from minihs.matrix.signatures import SigningKey
 from minihs.rooms.acl import Acls
+from minihs.rooms.asking import Asking
 from minihs.rooms.backfill import Backfill
 from minihs.rooms.batch import ClientTxn
 from minihs.rooms.creation import plan
 from minihs.rooms.directory import Directory
+from minihs.rooms.gap_state import GapState
 from minihs.rooms.gaps import Gaps
 from minihs.rooms.graph import Graph
 from minihs.rooms.invites import Invites
@@ -73,7 +75,9 @@ class Rooms:
             default_room_version,
         )
         self.acls = Acls(db.read, graph)
-        self.gaps = Gaps(parts)
+        asking = Asking(parts)
+        states = GapState(parts, asking)
+        self.gaps = Gaps(parts, asking, states)
         self.out_of_band = OutOfBand(parts)
         self.receiver = Receiver(parts, self.gaps, self.out_of_band)
         self.members = Memberships(parts, self.receiver, self.out_of_band, users.member_profile)
@@ -82,7 +86,7 @@ class Rooms:
         self.directory = Directory(parts)
         self.resident = Resident(parts, self.acls, self.gaps, self.members)
         self.serving = Serving(parts, self.acls, visible_to)
-        self.history = Backfill(parts, self.gaps)
+        self.history = Backfill(parts, asking, states)
         self.transactions = Transactions(
             parts, self.acls, self.receiver, durable=durable_edus, fleeting=fleeting_edus
         )
@@ -109,7 +113,7 @@ class Rooms:
     # -- for clients -------------------------------------------------------------------------------
 
     async def create(self, creator: str, request: JsonObject) -> str:
-        """POST /createRoom. Returns the room id. An invite that fails does not undo the room; it is logged."""
+        """POST /createRoom. Returns the room id. An invite that fails is logged; the room stays."""
         parts = self.parts
         made = plan(
             request, creator=creator, our_name=parts.our_name, default_version=parts.default_room_version

@@ -19,21 +19,27 @@ from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json, forbidden, limit_exceeded
 from minihs.matrix.event import Event
 from minihs.matrix.hashes import event_id_of
-from minihs.matrix.ids import is_room_id
+from minihs.matrix.ids import is_event_id, is_room_id
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
 from minihs.rooms.acl import Acls
-from minihs.rooms.admission import Refused, admit
+from minihs.rooms.admission import Refused, Source, admit
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled
 from minihs.rooms.receive import Receiver
-from minihs.store import inbox, memberships, rooms
+from minihs.store import events, inbox, memberships, rooms
 from minihs.store.database import Tx
+from minihs.store.errors import is_of_the_disk
+from minihs.store.events import StoredEvent
 
 log = structlog.get_logger()
 
 MAX_PDUS, MAX_EDUS = 50, 100
 MAX_INBOX = 20_000
 """Rows that may wait; a full inbox answers 429."""
+MAX_INBOX_OF_SERVER = 5_000
+"""Rows of one server that may wait, so that it can't fill the inbox for all others."""
+DISK_PAUSE = 30.0
+"""Seconds until EDUs that could not be handled for want of disk are tried again."""
 
 type EduHandler = Callable[[str, JsonObject], Awaitable[None]]
 """Called with the origin and the EDU's content; checks everything about it itself."""
@@ -56,6 +62,11 @@ class Transactions:
         self._fleeting = fleeting
         self._in_flight: dict[tuple[str, str], trio.Event] = {}
         self._edu_news = trio.Event()
+        parts.db.on_commit(self._see_commit)
+
+    def _see_commit(self, keys: frozenset[str]) -> None:
+        if "inbox-edus" in keys:
+            self._edu_news.set()
 
     async def receive(self, origin: str, txn_id: str, body: JsonObject) -> JsonObject:
         """The answer to PUT /send/{txnId}. Raises MatrixError for a transaction that is wrong as a whole."""
@@ -68,11 +79,18 @@ class Transactions:
             if before is not None:
                 answer: JsonObject = canonical.loads(before.encode())
                 return answer
-            if inbox.size(self._parts.db.read) + len(pdus) + len(edus) > MAX_INBOX:
-                raise limit_exceeded(30_000, "This server is busy with what came before.")
+            self._check_room_in_inbox(origin, len(pdus) + len(edus))
             return await self._take(origin, txn_id, pdus, edus)
         finally:
             self._in_flight.pop((origin, txn_id)).set()
+
+    def _check_room_in_inbox(self, origin: str, more: int) -> None:
+        waiting = inbox.size(self._parts.db.read)
+        if waiting + more > MAX_INBOX or (
+            waiting + more > MAX_INBOX_OF_SERVER
+            and inbox.size_of(self._parts.db.read, origin) + more > MAX_INBOX_OF_SERVER
+        ):
+            raise limit_exceeded(30_000, "This server is busy with what came before.")
 
     async def _take(self, origin: str, txn_id: str, pdus: list[Any], edus: list[Any]) -> JsonObject:
         results: dict[str, JsonObject] = {}
@@ -81,18 +99,16 @@ class Transactions:
         answer = {"pdus": results}
         now = self._parts.now()
 
-        def write(tx: Tx) -> set[str]:
+        def write(tx: Tx) -> None:
             inbox.remember_answer(tx, origin, txn_id, canonical.dumps(answer).decode(), now)
             for event in staged:
                 inbox.stage_pdu(tx, event.room_id, event.event_id, origin, canonical.dumps(event.json), now)
             for edu in durable:
                 inbox.stage_edu(tx, origin, canonical.dumps(edu), now)
-            return {event.room_id for event in staged}
 
-        for room_id in await self._parts.db.write(write):
-            self._receiver.room_has_work(room_id)
-        if durable:
-            self._edu_news.set()
+        # Whoever works on the inbox is woken by the commit: this task may be cancelled (the peer hung up)
+        # though its write is done.
+        await self._parts.db.write(write)
         for edu in edus:
             handler = self._fleeting.get(_edu_type(edu))
             if handler is not None:
@@ -100,53 +116,79 @@ class Transactions:
         return answer
 
     async def _check_pdus(self, origin: str, pdus: list[Any], results: dict[str, JsonObject]) -> list[Event]:
-        """Checks 1–3 and the ACL of the sending server. Fills in the results; returns what is to be staged."""
+        """Checks 1–3 and the ACL of the sending server. Fills in results, returns what is to be staged."""
         staged: list[Event] = []
-        by_room: dict[str, list[Any]] = {}
-        for pdu in pdus:
-            room_id = pdu.get("room_id") if isinstance(pdu, dict) else None
-            if is_room_id(room_id):
-                by_room.setdefault(str(room_id), []).append(pdu)
-        for room_id, of_room in by_room.items():
-            room = rooms.get(self._parts.db.read, room_id)
-            version = ROOM_VERSIONS.get(room.version) if room is not None and room.version else None
-            if room is None or version is None:
-                continue  # a room that we never heard of: dropped, and no event id to answer under
+        for (room_id, version_name), of_room in self._by_room(pdus).items():
+            version = ROOM_VERSIONS[version_name]
             denied = not self._acls.allows(room_id, origin)
             admitted = await admit(
-                of_room, version, room_id, keys=self._parts.keys, runtime=self._parts.runtime
+                of_room,
+                version,
+                room_id,
+                Source.TRANSACTION,
+                keys=self._parts.keys,
+                runtime=self._parts.runtime,
             )
-            for pdu, result in zip(of_room, admitted):
+            for pdu, result in zip(of_room, admitted, strict=True):
                 event_id = _event_id(pdu, version, result)
                 if event_id is None:
                     continue
                 if denied:
                     results[event_id] = {"error": "Denied by the room's server ACL."}
                 elif isinstance(result, Refused):
-                    log.info(
-                        "refused a PDU", origin=origin, event=event_id, room=room_id, reason=result.reason
-                    )
-                    results[event_id] = {"error": result.reason}
+                    log.info("refused a PDU", origin=origin, event=event_id, room=room_id, reason=result.text)
+                    results[event_id] = {"error": result.text}
                 else:
                     results[event_id] = {}
-                    if self._wanted(room.resident, room.room_nid, result):
+                    if self._is_wanted(result):
                         staged.append(result)
         return staged
 
-    def _wanted(self, resident: bool, room_nid: int, event: Event) -> bool:
+    def _by_room(self, pdus: list[Any]) -> dict[tuple[str, str], list[Any]]:
+        """By room and the version to read them by. Those of rooms that we never heard of are dropped; they
+        have no id to answer under.
+        """
+        found: dict[tuple[str, str], list[Any]] = {}
+        for pdu in pdus:
+            room_id = pdu.get("room_id") if isinstance(pdu, dict) else None
+            if is_room_id(room_id):
+                version = self._version_for(room_id, pdu)
+                if version is not None and version in ROOM_VERSIONS:
+                    found.setdefault((room_id, version), []).append(pdu)
+        return found
+
+    def _version_for(self, room_id: str, pdu: JsonObject) -> str | None:
+        joining = self._receiver.joining.get(room_id)
+        if joining is not None:
+            return joining
+        room = rooms.get(self._parts.db.read, room_id)
+        if room is None or room.resident:
+            return None if room is None else room.version
+        # What may end an invite or knock is of the version that came with that.
+        held = self._held(room.room_nid, pdu.get("state_key"))
+        return room.version if held is None else held.event.version.version
+
+    def _held(self, room_nid: int, user_id: object) -> StoredEvent | None:
+        """The invite or knock of a user of ours that we hold out of band."""
+        if not isinstance(user_id, str) or not self._parts.is_ours(user_id):
+            return None
+        held = memberships.get(self._parts.db.read, room_nid, user_id)
+        if held is None or held.membership not in ("invite", "knock"):
+            return None
+        return events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
+
+    def _is_wanted(self, event: Event) -> bool:
         """Not what we have; of rooms that we are not in only what may end an invite or knock of ours."""
-        if resident:
-            return not is_settled(self._parts.graph, event.event_id)
         if event.room_id in self._receiver.joining:
             return True
-        if (
-            event.type != "m.room.member"
-            or event.state_key is None
-            or not self._parts.is_ours(event.state_key)
-        ):
-            return False
-        held = memberships.get(self._parts.db.read, room_nid, event.state_key)
-        return held is not None and held.membership in ("invite", "knock")
+        room = rooms.get(self._parts.db.read, event.room_id)
+        if room is not None and room.resident:
+            return not is_settled(self._parts.graph, event.event_id)
+        return (
+            room is not None
+            and event.type == "m.room.member"
+            and self._held(room.room_nid, event.state_key) is not None
+        )
 
     # -- EDUs --------------------------------------------------------------------------------------
 
@@ -154,13 +196,20 @@ class Transactions:
         """Hand staged EDUs to their handlers, one by one; what a handler fails on is logged and dropped."""
         while True:
             self._edu_news = trio.Event()
-            while staged := inbox.next_edus(self._parts.db.read, 100):
-                for item in staged:
-                    edu = canonical.loads(item.json)
-                    handler = self._durable.get(_edu_type(edu))
-                    if handler is not None:
-                        await self._handle_edu(handler, item.origin, edu)
-                await self._remove([item.seq for item in staged])
+            try:
+                while staged := inbox.next_edus(self._parts.db.read, 100):
+                    for item in staged:
+                        edu = canonical.loads(item.json)
+                        handler = self._durable.get(_edu_type(edu))
+                        if handler is not None:
+                            await self._handle_edu(handler, item.origin, edu)
+                    await self._remove([item.seq for item in staged])
+            except Exception as error:
+                if not is_of_the_disk(error):
+                    raise
+                log.error("EDUs wait for the disk", exc_info=error)
+                await trio.sleep(DISK_PAUSE)
+                continue
             await self._edu_news.wait()
 
     async def _remove(self, seqs: list[int]) -> None:
@@ -173,6 +222,8 @@ class Transactions:
         try:
             await handler(origin, content)
         except Exception as error:  # the boundary of one EDU
+            if is_of_the_disk(error):
+                raise
             log.warning("an EDU could not be handled", origin=origin, type=_edu_type(edu), exc_info=error)
 
 
@@ -200,6 +251,7 @@ def _event_id(pdu: Any, version: RoomVersion, result: Event | Refused) -> str | 
     if isinstance(result, Event):
         return result.event_id
     try:
-        return event_id_of(pdu, version)
-    except (ValueError, TypeError, KeyError):
+        event_id = event_id_of(pdu, version)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
+    return event_id if is_event_id(event_id) else None

@@ -6,6 +6,8 @@ An error inside one write closure is not among them: it is raised to the one who
 
 from __future__ import annotations
 
+import sqlite3
+
 
 class StoreError(Exception):
     """The database can't be used."""
@@ -37,3 +39,25 @@ class WriterStopped(StoreError):
     The process has to end: only a new start, which reads what really reached the disk, can tell.
     `Database.open` raises it as well, so a server that lets it through exits non-zero.
     """
+
+
+_OF_THE_DISK = frozenset(
+    [
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    ]
+)
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Whether a write or read failed for a reason that has nothing to do with what was written or read."""
+    if isinstance(error, StoreError):
+        return True
+    code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
+    return code is not None and code & 0xFF in _OF_THE_DISK

@@ -48,43 +48,17 @@ class StoredEvent:
 
 
 _SELECT = (
-    "SELECT e.event_nid, e.room_nid, i.event_id, r.room_id, r.version, j.json, e.outcome, e.outlier, "
-    "e.before_group, e.after_group, e.topo, e.arrival, e.redacted_by, e.received_ts, e.reason FROM events e "
-    "JOIN event_ids i USING (event_nid) JOIN rooms r USING (room_nid) JOIN event_json j USING (event_nid) "
+    "SELECT i.event_id, COALESCE(e.version, r.version), j.json, e.event_nid, e.room_nid, e.outcome, "
+    "e.outlier, e.before_group, e.after_group, e.topo, e.arrival, e.redacted_by, e.received_ts, e.reason "
+    "FROM events e JOIN event_ids i USING (event_nid) JOIN rooms r USING (room_nid) "
+    "JOIN event_json j USING (event_nid) "
 )
 
 
 def _from_row(row: Sequence[Any]) -> StoredEvent:
-    (
-        nid,
-        room_nid,
-        event_id,
-        _room_id,
-        version,
-        packed,
-        outcome,
-        outlier,
-        before,
-        after,
-        topo,
-        arrival,
-        redacted_by,
-    ) = row[:13]
+    event_id, version, packed, nid, room_nid, outcome, outlier, *rest = row
     event = Event.from_store(canonical.loads(unpack(packed)), ROOM_VERSIONS[version], event_id)
-    return StoredEvent(
-        nid,
-        room_nid,
-        event,
-        Outcome(outcome),
-        bool(outlier),
-        before,
-        after,
-        topo,
-        arrival,
-        redacted_by,
-        row[13],
-        row[14],
-    )
+    return StoredEvent(nid, room_nid, event, Outcome(outcome), bool(outlier), *rest)
 
 
 def get(db: Reader, event_id: str) -> StoredEvent | None:
@@ -97,7 +71,7 @@ def get_many(db: Reader, event_ids: Collection[str]) -> dict[str, StoredEvent]:
     found: dict[str, StoredEvent] = {}
     for part in ids.chunks(event_ids):
         for row in db.execute(_SELECT + f"WHERE i.event_id IN ({ids.marks(len(part))})", part).fetchall():
-            found[row[2]] = _from_row(row)
+            found[row[0]] = _from_row(row)
     return found
 
 
@@ -105,7 +79,7 @@ def get_nids(db: Reader, nids: Collection[int]) -> dict[int, StoredEvent]:
     found: dict[int, StoredEvent] = {}
     for part in ids.chunks(nids):
         for row in db.execute(_SELECT + f"WHERE e.event_nid IN ({ids.marks(len(part))})", part).fetchall():
-            found[row[0]] = _from_row(row)
+            found[row[3]] = _from_row(row)
     return found
 
 
@@ -163,21 +137,24 @@ def insert(
     after_group: int | None = None,
     topo: int | None = None,
     arrival: int | None = None,
+    version: str | None = None,
 ) -> int:
     """Store an event, or give an outlier that we had its place. Returns its number.
 
     An event stored before keeps its outcome if that was "rejected": nothing ever makes it acceptable.
+    `version`: the room version, where it is not that of the room's row.
     """
     nid = ids.intern_event(tx, event.event_id)
     key = None if event.state_key is None else ids.intern_key(tx, event.type, event.state_key)
     tx.execute(
         "INSERT INTO events (event_nid, room_nid, type, sender, key_nid, membership, depth, ts, received_ts, "
-        "outcome, reason, outlier, before_group, after_group, topo, arrival, auth_nids) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (event_nid) DO UPDATE SET outlier = excluded.outlier, "
-        "before_group = excluded.before_group, after_group = excluded.after_group, topo = excluded.topo, arrival = excluded.arrival, "
-        "outcome = MAX(outcome, excluded.outcome), reason = COALESCE(reason, excluded.reason) "
-        "WHERE outlier = 1 AND excluded.outlier = 0",
+        "outcome, reason, outlier, before_group, after_group, topo, arrival, auth_nids, version) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (event_nid) DO UPDATE SET outlier = excluded.outlier, version = excluded.version, "
+        "before_group = excluded.before_group, after_group = excluded.after_group, topo = excluded.topo, "
+        "arrival = excluded.arrival, outcome = MAX(outcome, excluded.outcome), "
+        "reason = COALESCE(reason, excluded.reason) "
+        "WHERE outlier = 1 AND (excluded.outlier = 0 OR (version IS NOT NULL AND excluded.version IS NULL))",
         (
             nid,
             room_nid,
@@ -196,6 +173,7 @@ def insert(
             topo,
             arrival,
             pack_nids(ids.intern_event(tx, auth_id) for auth_id in event.auth_events),
+            version,
         ),
     )
     tx.execute(
@@ -211,31 +189,62 @@ def insert(
     return nid
 
 
-def move_extremities(tx: Tx, room_nid: int, nid: int, *, forward: bool) -> None:
-    """Bring both kinds of extremity up to date for a timeline event just inserted.
+def connect(tx: Tx, room_nid: int, nid: int, *, tip: bool, retired: Iterable[int] = ()) -> None:
+    """Bring both kinds of extremity up to date for an event that was just given its place.
 
-    `forward`: the event is accepted and new (not history), so it replaces its parents as an extremity.
+    `tip`: it is a forward extremity now. `retired`: events that are none any more.
     """
-    prevs = tx.execute("SELECT prev_nid FROM edges WHERE event_nid = ?", (nid,)).fetchall()
-    if forward:
-        for (prev,) in prevs:
-            tx.execute(
-                "DELETE FROM forward_extremities WHERE room_nid = ? AND event_nid = ?", (room_nid, prev)
-            )
+    for old in retired:
+        tx.execute("DELETE FROM forward_extremities WHERE room_nid = ? AND event_nid = ?", (room_nid, old))
+    if tip:
         tx.execute("INSERT OR IGNORE INTO forward_extremities VALUES (?, ?)", (room_nid, nid))
-    tx.execute("DELETE FROM backward_extremities WHERE room_nid = ? AND event_nid = ?", (room_nid, nid))
+    named_by = tx.execute(
+        "DELETE FROM backward_extremities WHERE room_nid = ? AND event_nid = ? RETURNING successor",
+        (room_nid, nid),
+    ).fetchall()
     if tx.execute("SELECT topo FROM events WHERE event_nid = ?", (nid,)).fetchone()[0] is None:
-        return  # rejected: nobody pages through it
-    for (prev,) in prevs:
-        if (
-            tx.execute("SELECT 1 FROM events WHERE event_nid = ? AND topo IS NOT NULL", (prev,)).fetchone()
-            is None
-            and tx.execute(
-                "SELECT 1 FROM events WHERE event_nid = ? AND outlier = 0 AND outcome = 2", (prev,)
-            ).fetchone()
-            is None
-        ):
-            tx.execute("INSERT OR IGNORE INTO backward_extremities VALUES (?, ?, ?)", (room_nid, prev, nid))
+        successors = [row[0] for row in named_by]  # rejected: what it hides is before those that name it
+    else:
+        successors = [nid]
+    missing = _missing_before(tx, nid) if successors else []
+    for successor in successors:
+        tx.executemany(
+            "INSERT OR IGNORE INTO backward_extremities VALUES (?, ?, ?)",
+            [(room_nid, event_nid, successor) for event_nid in missing],
+        )
+
+
+def _missing_before(tx: Tx, nid: int) -> list[int]:
+    """The parents of an event that we lack. Rejected ones are looked through: nobody pages over them."""
+    missing: list[int] = []
+    seen = {nid}
+    stack = [nid]
+    while stack and len(seen) < 1000:
+        for prev, outlier, topo in tx.execute(
+            "SELECT d.prev_nid, e.outlier, e.topo FROM edges d "
+            "LEFT JOIN events e ON e.event_nid = d.prev_nid WHERE d.event_nid = ?",
+            (stack.pop(),),
+        ).fetchall():
+            if prev in seen:
+                continue
+            seen.add(prev)
+            if outlier is None or outlier:
+                missing.append(prev)
+            elif topo is None:
+                stack.append(prev)
+    return missing
+
+
+def is_built_upon(db: Reader, event_id: str) -> bool:
+    """Whether an accepted event of the timeline names this one as its parent."""
+    return (
+        db.execute(
+            "SELECT 1 FROM event_ids i JOIN edges d ON d.prev_nid = i.event_nid "
+            "JOIN events e ON e.event_nid = d.event_nid WHERE i.event_id = ? AND e.outcome = 0 LIMIT 1",
+            (event_id,),
+        ).fetchone()
+        is not None
+    )
 
 
 def next_history_place(tx: Tx, room_nid: int) -> int:
@@ -295,13 +304,13 @@ def unpack_nids(blob: bytes) -> array[int]:
     return packed
 
 
-def auth_chain(db: Reader, nids: Iterable[int], *, limit: int = 200_000) -> set[int]:
+def auth_chain(db: Reader, nids: Iterable[int]) -> set[int]:
     """All ancestors of the events along auth_events, those themselves not included unless they are
     ancestors.
     """
     seen: set[int] = set()
     front = set(nids)
-    while front and len(seen) < limit:
+    while front:
         parents: set[int] = set()
         for part in ids.chunks(front):
             for (blob,) in db.execute(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from minihs.store.database import Reader, Tx
 
-PDU, EDU = 0, 1
+PDU, EDU, SET_ASIDE = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +41,33 @@ def forget_answers(tx: Tx, before_ms: int) -> None:
 
 
 def stage_pdu(tx: Tx, room_id: str, event_id: str, origin: str, pdu: bytes, now_ms: int) -> bool:
-    """False if the same event waits already."""
-    if tx.execute("SELECT 1 FROM inbox WHERE event_id = ? AND kind = 0", (event_id,)).fetchone():
+    """False if the same event waits already, or was set aside. Wakes "inbox:<room id>"."""
+    if tx.execute("SELECT 1 FROM inbox WHERE event_id = ?", (event_id,)).fetchone():
         return False
     tx.execute(
         "INSERT INTO inbox (kind, room_id, event_id, origin, json, received_ts) VALUES (0, ?, ?, ?, ?, ?)",
         (room_id, event_id, origin, pdu, now_ms),
     )
+    tx.wake(f"inbox:{room_id}")
     return True
 
 
 def stage_edu(tx: Tx, origin: str, edu: bytes, now_ms: int) -> None:
+    """Wakes "inbox-edus"."""
     tx.execute(
         "INSERT INTO inbox (kind, origin, json, received_ts) VALUES (1, ?, ?, ?)", (origin, edu, now_ms)
     )
+    tx.wake("inbox-edus")
 
 
 def size(db: Reader) -> int:
     """Rows that wait. (A count over the primary key of a table that is nearly always empty.)"""
     return int(db.execute("SELECT COUNT(*) FROM inbox").fetchone()[0])
+
+
+def size_of(db: Reader, origin: str) -> int:
+    """Rows that wait and came from one server."""
+    return int(db.execute("SELECT COUNT(*) FROM inbox WHERE origin = ?", (origin,)).fetchone()[0])
 
 
 _SELECT = "SELECT seq, room_id, event_id, origin, json, received_ts, attempts FROM inbox "
@@ -68,7 +76,7 @@ _SELECT = "SELECT seq, room_id, event_id, origin, json, received_ts, attempts FR
 def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]:
     """PDUs of a room that are due, in the order they came."""
     return [
-        Staged(row[0], row[1], row[2], row[3], row[4], row[5], row[6])
+        Staged(*row)
         for row in db.execute(
             _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? ORDER BY seq LIMIT ?",
             (room_id, now_ms, limit),
@@ -76,9 +84,28 @@ def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]
     ]
 
 
+def deferred_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]:
+    """PDUs of a room that wait for something, the longest waiting first."""
+    return [
+        Staged(*row)
+        for row in db.execute(
+            _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before > ? ORDER BY seq LIMIT ?",
+            (room_id, now_ms, limit),
+        ).fetchall()
+    ]
+
+
+def count_deferred(db: Reader, room_id: str, now_ms: int) -> int:
+    return int(
+        db.execute(
+            "SELECT COUNT(*) FROM inbox WHERE room_id = ? AND kind = 0 AND not_before > ?", (room_id, now_ms)
+        ).fetchone()[0]
+    )
+
+
 def next_edus(db: Reader, limit: int) -> list[Staged]:
     return [
-        Staged(row[0], row[1], row[2], row[3], row[4], row[5], row[6])
+        Staged(*row)
         for row in db.execute(_SELECT + "WHERE kind = 1 ORDER BY seq LIMIT ?", (limit,)).fetchall()
     ]
 
@@ -88,15 +115,6 @@ def rooms_waiting(db: Reader) -> list[tuple[str, int]]:
     return list(
         db.execute("SELECT room_id, MIN(not_before) FROM inbox WHERE kind = 0 GROUP BY room_id").fetchall()
     )
-
-
-def waiting_event_ids(db: Reader, room_id: str) -> set[str]:
-    return {
-        row[0]
-        for row in db.execute(
-            "SELECT event_id FROM inbox WHERE room_id = ? AND kind = 0", (room_id,)
-        ).fetchall()
-    }
 
 
 def remove(tx: Tx, seq: int) -> None:
@@ -111,3 +129,19 @@ def remove_all(tx: Tx, seqs: Iterable[int]) -> None:
 def defer(tx: Tx, seq: int, not_before_ms: int) -> None:
     """Try again later; the attempt is counted."""
     tx.execute("UPDATE inbox SET attempts = attempts + 1, not_before = ? WHERE seq = ?", (not_before_ms, seq))
+
+
+def hasten(tx: Tx, seqs: Iterable[int]) -> None:
+    """What deferred PDUs waited for has come: try them now."""
+    for seq in seqs:
+        tx.execute("UPDATE inbox SET not_before = 0 WHERE seq = ?", (seq,))
+
+
+def set_aside(tx: Tx, seq: int, *, keep: int) -> None:
+    """Never try it again, but keep it for somebody to look at; of all that was set aside the last `keep`."""
+    tx.execute("UPDATE inbox SET kind = 2 WHERE seq = ?", (seq,))
+    tx.execute(
+        "DELETE FROM inbox WHERE kind = 2 AND seq NOT IN "
+        "(SELECT seq FROM inbox WHERE kind = 2 ORDER BY seq DESC LIMIT ?)",
+        (keep,),
+    )

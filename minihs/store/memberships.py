@@ -77,7 +77,7 @@ def apply_state_changes(
     pos: int,
     our_name: str,
 ) -> bool:
-    """Move the unfolded current state by `changes` (key_nid → event_nid, None: gone), for clients as of `pos`.
+    """Move the unfolded current state by `changes` (key_nid → event_nid, None: gone), as of `pos`.
 
     Returns whether the set of resident servers may have changed.
     """
@@ -147,7 +147,8 @@ def _write(
     tx.execute(
         "INSERT INTO memberships (room_nid, user_id, host_nid, membership, event_nid, local, pos, stripped) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (room_nid, user_id) "
-        "DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid, pos = excluded.pos, stripped = excluded.stripped, "
+        "DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid, pos = excluded.pos, "
+        "stripped = excluded.stripped, "
         "forgotten = CASE WHEN excluded.membership IN ('leave', 'ban') THEN forgotten ELSE 0 END",
         (room_nid, user_id, host_nid, after, event_nid, int(local), pos, stripped),
     )
@@ -197,6 +198,32 @@ def set_out_of_band(
     )
     tx.wake(f"room:{room_id}")
     return pos
+
+
+def end_stale(tx: Tx, room_nid: int, room_id: str, *, pos: int, our_name: str) -> None:
+    """We are in the room now and know its state: an invite or knock of another user of ours that is not in
+    it is over.
+    """
+    for user_id, membership in tx.execute(
+        "SELECT m.user_id, m.membership FROM memberships m WHERE m.room_nid = ? AND m.local = 1 "
+        "AND m.membership NOT IN ('leave', 'ban') AND NOT EXISTS (SELECT 1 FROM current_state s "
+        "JOIN state_keys k USING (key_nid) WHERE s.room_nid = m.room_nid "
+        "AND k.type = 'm.room.member' AND k.state_key = m.user_id)",
+        (room_nid,),
+    ).fetchall():
+        _write(
+            tx,
+            room_nid,
+            room_id,
+            user_id,
+            our_name,
+            membership,
+            "leave",
+            0,
+            pos=pos,
+            our_name=our_name,
+            stripped=None,
+        )
 
 
 def forget(tx: Tx, room_nid: int, user_id: str) -> None:

@@ -58,6 +58,25 @@ def intern(tx: Tx, room_id: str, version: str | None) -> int:
     return int(row[0])
 
 
+def version(db: Reader, room_nid: int) -> str | None:
+    row = db.execute("SELECT version FROM rooms WHERE room_nid = ?", (room_nid,)).fetchone()
+    return None if row is None else row[0]
+
+
+def settle_version(tx: Tx, room_nid: int, version: str) -> None:
+    """We are joining, so this is the room's version, whatever an invite claimed before.
+
+    What was kept out of band keeps the version that it was understood by.
+    """
+    tx.execute(
+        "UPDATE events SET version = (SELECT version FROM rooms WHERE room_nid = ?) "
+        "WHERE room_nid = ? AND version IS NULL "
+        "AND (SELECT version FROM rooms WHERE room_nid = ?) IS NOT ?",
+        (room_nid, room_nid, room_nid, version),
+    )
+    tx.execute("UPDATE rooms SET version = ? WHERE room_nid = ?", (version, room_nid))
+
+
 def set_resident(tx: Tx, room_nid: int, resident: bool) -> None:
     tx.execute("UPDATE rooms SET resident = ? WHERE room_nid = ?", (int(resident), room_nid))
 
@@ -99,7 +118,8 @@ def places_naming(db: Reader, room_nid: int) -> dict[str, int]:
     return dict(
         db.execute(
             "SELECT i.event_id, MIN(e.topo) FROM backward_extremities b "
-            "JOIN events e ON e.event_nid = b.successor JOIN event_ids i ON i.event_nid = b.event_nid WHERE b.room_nid = ? GROUP BY b.event_nid",
+            "JOIN events e ON e.event_nid = b.successor JOIN event_ids i ON i.event_nid = b.event_nid "
+            "WHERE b.room_nid = ? GROUP BY b.event_nid",
             (room_nid,),
         ).fetchall()
     )

@@ -246,3 +246,72 @@ async def test_a_server_that_does_not_answer_does_not_hold_the_page_for_ever(
     found = await page(world, ALICE, room, history=Silence())
     assert bodies(found["chunk"]) == ["first"]
     assert trio.current_time() - started < 60
+
+
+async def test_history_fetched_into_a_gap_is_found_from_the_token_before_it(world: World) -> None:
+    """A server was away: what it missed is fetched when the client pages back, and lies between."""
+    room = await world.room()
+    await world.say(ALICE, room, "before")
+    first = await world.sync(ALICE)
+    after = await world.say(ALICE, room, "after")
+    nid = world.room_nid(room)
+
+    class Fills:
+        """Stores one event just before the gap's successor, as backfill does."""
+
+        async def backfill(self, room_id: str, *, before: tuple[int, int], limit: int) -> bool:
+            def fill(tx: Tx) -> None:
+                tx.execute("DELETE FROM backward_extremities WHERE room_nid = ?", (nid,))
+                tx.execute("INSERT INTO event_ids (event_nid, event_id) VALUES (999999, '$between')")
+                tx.execute(
+                    "INSERT INTO events SELECT 999999, room_nid, type, sender, key_nid, membership, depth, ts, "
+                    "received_ts, outcome, reason, outlier, before_group, before_group, topo - 1, -1, auth_nids, "
+                    "redacted_by, version FROM events JOIN event_ids USING (event_nid) WHERE event_id = ?",
+                    (after,),
+                )
+                tx.execute(
+                    "INSERT INTO event_json SELECT 999999, json FROM event_json JOIN event_ids USING (event_nid) "
+                    "WHERE event_id = ?",
+                    (after,),
+                )
+
+            await world.db.write(fill)
+            return True
+
+    def make_room(tx: Tx) -> None:
+        tx.execute(
+            "UPDATE events SET topo = topo + 5 WHERE event_nid = (SELECT event_nid FROM event_ids WHERE event_id = ?)",
+            (after,),
+        )
+
+    await world.db.write(make_room)
+    await cut_off(world, room, after)
+    timeline = (await world.sync(ALICE, first["next_batch"]))["rooms"]["join"][room]["timeline"]
+    assert timeline["limited"] is True
+    found = await page(world, ALICE, room, start=timeline["prev_batch"], limit=2, history=Fills())
+    assert [event["event_id"] for event in found["chunk"]][0] == "$between"
+    assert bodies(found["chunk"])[1] == "before"
+    forward = await page(world, ALICE, room, start=first["next_batch"], forward=True, limit=2)
+    assert [event["event_id"] for event in forward["chunk"]] == ["$between", after]
+
+
+async def test_a_room_of_which_only_the_join_is_here_is_paged_into_its_past(world: World) -> None:
+    room = await world.room()
+    token = (await world.sync(ALICE))["next_batch"]
+    event_id = await world.say(ALICE, room, "the first that we have")
+    await cut_off(world, room, event_id)
+    nid = world.room_nid(room)
+
+    def forget_the_rest(tx: Tx) -> None:
+        tx.execute(
+            "UPDATE events SET topo = NULL WHERE room_nid = ? "
+            "AND event_nid != (SELECT event_nid FROM event_ids WHERE event_id = ?)",
+            (nid, event_id),
+        )
+
+    await world.db.write(forget_the_rest)
+    archive = Archive(world)
+    found = await page(world, ALICE, room, start=token, history=archive)
+    assert len(archive.asked) == 2
+    assert found["chunk"] == []
+    assert "end" not in found

@@ -38,7 +38,9 @@ CREATE TABLE events (
   topo         INTEGER,                     -- our own order along the DAG; NULL: not in the timeline
   arrival      INTEGER,                     -- the `pos` of a live event; negative, counting down, for history
   auth_nids    BLOB NOT NULL,               -- auth_events, packed little-endian 64-bit nids
-  redacted_by  INTEGER                      -- event_nid of the redaction in force
+  redacted_by  INTEGER,                     -- event_nid of the redaction in force
+  version      TEXT                         -- room version, where it is another than the room's: of an invite to a
+                                            -- room that we are not in we know only what its sender claims
 );
 CREATE INDEX events_by_topo ON events (room_nid, topo, arrival) WHERE topo IS NOT NULL;
 CREATE INDEX events_by_arrival ON events (room_nid, arrival) WHERE topo IS NOT NULL;
@@ -172,7 +174,7 @@ CREATE TABLE destinations (
 -- PDUs and durable EDUs that were acknowledged and wait for their room or handler.
 CREATE TABLE inbox (
   seq         INTEGER PRIMARY KEY AUTOINCREMENT,
-  kind        INTEGER NOT NULL,             -- 0 PDU, 1 EDU
+  kind        INTEGER NOT NULL,             -- 0 PDU, 1 EDU, 2 PDU set aside: it made its step fail again and again
   room_id     TEXT NOT NULL DEFAULT '',
   event_id    TEXT NOT NULL DEFAULT '',
   origin      TEXT NOT NULL,

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state at a point of the DAG that we don't have, as another server of the room tells it.
+
+Its events are checked one by one (`Source.STATE`); that they are the state there is taken on trust, which
+the protocol has no way around. Spec: server-server-api, "Retrieving event authorization information".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from minihs.matrix.event import Event
+from minihs.matrix.federation_errors import FederationError, RemoteProtocolError
+from minihs.rooms.admission import Source
+from minihs.rooms.asking import Asking
+from minihs.rooms.batch import Batch
+from minihs.rooms.parts import Parts
+from minihs.rooms.state import Key, StateRef
+from minihs.store import events
+from minihs.store.events import Outcome
+
+log = structlog.get_logger()
+
+MAX_STATE_EVENTS = 250_000
+"""Events in the answer to state_ids; rooms of today have up to about 200,000."""
+MAX_SINGLE_FETCHES = 40
+"""Missing state events fetched one by one; more, and the whole state is asked for."""
+
+
+class Defer(Exception):
+    """What the event needs can't be had now: keep it and try again later. `.args[0]` says what is missing."""
+
+
+class GapState:
+    def __init__(self, parts: Parts, asking: Asking) -> None:
+        self._parts = parts
+        self._asking = asking
+
+    async def after(self, batch: Batch, prev_id: str, origin: str, received_ts: int) -> StateRef:
+        """The state after an event that we lack. Raises Defer."""
+        for host in self._asking.residents(batch, origin):
+            try:
+                state = await self._before_by(batch, prev_id, host, received_ts)
+                previous = await self._event_from(batch, prev_id, host, received_ts)
+            except FederationError as error:
+                log.info("could not get the state at a gap", room=batch.head.room_id, error=str(error))
+                continue
+            if previous.state_key is not None and not batch.graph.is_rejected(prev_id):
+                state[previous.type, previous.state_key] = prev_id
+            return self._relative_to_current(batch, state)
+        raise Defer(f"the state at {prev_id}")
+
+    async def before(self, batch: Batch, event_id: str, hosts: Sequence[str], received_ts: int) -> StateRef:
+        """The state before an event. Raises Defer."""
+        for host in hosts:
+            try:
+                state = await self._before_by(batch, event_id, host, received_ts)
+            except FederationError as error:
+                log.info("could not get a state", room=batch.head.room_id, error=str(error))
+            else:
+                return self._relative_to_current(batch, state)
+        raise Defer(f"the state before {event_id}")
+
+    async def _event_from(self, batch: Batch, event_id: str, host: str, received_ts: int) -> Event:
+        if not batch.graph.has(event_id):
+            federation = self._parts.federation
+            pdu = await self._asking.ask(batch, lambda: federation.get_event(host, event_id))
+            await self._asking.keep_outliers(batch, [pdu], Source.STATE, received_ts)
+        event = batch.graph.event(event_id)
+        if event is None or event.room_id != batch.head.room_id:
+            raise RemoteProtocolError(host, f"could not give us {event_id}, the state at which it told")
+        return event
+
+    async def _before_by(self, batch: Batch, event_id: str, host: str, received_ts: int) -> dict[Key, str]:
+        """The state before an event, all of it stored here. Raises FederationError."""
+        room_id, federation = batch.head.room_id, self._parts.federation
+        state_ids, auth_ids = await self._asking.ask(
+            batch, lambda: federation.get_state_ids(host, room_id, event_id)
+        )
+        if len(state_ids) + len(auth_ids) > MAX_STATE_EVENTS:
+            raise RemoteProtocolError(host, "has a state that is too large")
+        known = events.known(self._parts.db.read, state_ids) | events.known(self._parts.db.read, auth_ids)
+        wanted = list(dict.fromkeys(each for each in (*auth_ids, *state_ids) if each not in known))
+        refused: set[str] = set()
+        if len(wanted) > MAX_SINGLE_FETCHES:
+            state, chain = await self._asking.ask(
+                batch, lambda: federation.get_state(host, room_id, event_id)
+            )
+            if len(state) + len(chain) > MAX_STATE_EVENTS:
+                raise RemoteProtocolError(host, "has a state that is too large")
+            refused = await self._asking.keep_outliers(batch, [*chain, *state], Source.STATE, received_ts)
+        elif wanted:
+            pdus = await self._asking.fetch_each(batch, host, wanted)
+            refused = await self._asking.keep_outliers(batch, pdus, Source.STATE, received_ts)
+        return await self._as_state(batch, host, state_ids, refused)
+
+    async def _as_state(
+        self, batch: Batch, host: str, state_ids: Sequence[str], refused: set[str]
+    ) -> dict[Key, str]:
+        """Of the ids that a server names as state, those that are state events of this room and not rejected.
+
+        Those that it could show us but that fail the checks (a signature by a key that nobody has any more)
+        are left out, as in a join. Without those that it could not show, the state is not known.
+        """
+        state: dict[Key, str] = {}
+        lacking: list[str] = []
+        for start in range(0, len(state_ids), 500):
+            part = state_ids[start : start + 500]
+            found = batch.graph.stored_many(part)
+            for event_id in part:
+                item = found.get(event_id)
+                if item is None:
+                    if event_id not in refused:
+                        lacking.append(event_id)
+                elif item.room_nid == batch.head.room_nid and item.outcome is not Outcome.REJECTED:
+                    key = item.event.key
+                    if key is not None:
+                        state[key] = event_id
+        if lacking:
+            raise RemoteProtocolError(
+                host, f"could not give us {len(lacking)} events of a state, as {lacking[0]}"
+            )
+        create = batch.head.create_event(batch.graph)
+        if create is None or state.get(("m.room.create", "")) != create.event_id:
+            raise RemoteProtocolError(host, "told a state without the room's create event")
+        return state
+
+    def _relative_to_current(self, batch: Batch, state: dict[Key, str]) -> StateRef:
+        current = batch.graph.full(batch.head.current)
+        changes: dict[Key, str | None] = {
+            key: event_id for key, event_id in state.items() if current.get(key) != event_id
+        }
+        changes.update({key: None for key in current if key not in state})
+        return batch.head.current.with_changes(changes)
