@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minihs.matrix import push_rules
-from minihs.matrix.errors import missing_param, not_found
+from minihs.matrix.errors import missing_param
 from minihs.matrix.fields import flag
 from minihs.store import push_rules as store
 from minihs.store.database import Database, Tx
@@ -30,11 +30,6 @@ class PushRules:
 
     def get(self, user_id: str, kind: str, rule_id: str) -> JsonObject:
         return push_rules.rule_of(user_id, store.changes(self._db.read, user_id)[0], kind, rule_id)
-
-    def of_kind(self, user_id: str, kind: str) -> list[JsonObject]:
-        if kind not in push_rules.KINDS:
-            raise not_found("There is no such kind of push rule.")
-        return self.all(user_id)[kind]
 
     async def put(
         self,
