@@ -51,6 +51,7 @@ class Invites:
         if self._parts.is_ours(target):
             if not self._users.exists(target):
                 raise not_found("There is no such user here.")
+            self._users.check_may_invite(sender, target)
             return await self._members.set_for(
                 sender, room_id, target, "invite", {**self._users.member_profile(target), **content}
             )
