@@ -91,17 +91,12 @@ def arrivals_since(db: Reader, room_nid: int, after: int, upto: int, limit: int)
 
 
 def has_arrivals_before(db: Reader, room_nid: int, arrival: int) -> bool:
-    """Whether history of the room lies before, fetched or known to be missing."""
-    return (
-        db.execute(
-            "SELECT 1 FROM events INDEXED BY events_by_arrival "
-            f"WHERE room_nid = ? AND {_SHOWN} AND arrival < ? LIMIT 1",
-            (room_nid, arrival),
-        ).fetchone()
-        is not None
-        or db.execute("SELECT 1 FROM backward_extremities WHERE room_nid = ? LIMIT 1", (room_nid,)).fetchone()
-        is not None
-    )
+    row = db.execute(
+        "SELECT 1 FROM events INDEXED BY events_by_arrival "
+        f"WHERE room_nid = ? AND {_SHOWN} AND arrival < ? LIMIT 1",
+        (room_nid, arrival),
+    ).fetchone()
+    return row is not None
 
 
 # --- by place
@@ -131,13 +126,19 @@ def page_forward(db: Reader, room_nid: int, topo: int, arrival: int, limit: int)
 
 
 def place_at_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | None:
-    """The furthest place of anything that had arrived by `pos`: all of that is at or before it."""
-    row = db.execute(
-        "SELECT topo, arrival FROM events INDEXED BY events_by_topo WHERE room_nid = ? AND topo IS NOT NULL "
-        "AND arrival <= ? ORDER BY topo DESC, arrival DESC LIMIT 1",
-        (room_nid, pos),
-    ).fetchone()
-    return None if row is None else (row[0], row[1])
+    """The furthest place of anything that had arrived by `pos`: all of that is at or before it.
+
+    History does not count, since that may lie anywhere; unless there is nothing else.
+    """
+    for earliest in (1, -NEWEST):
+        row = db.execute(
+            "SELECT topo, arrival FROM events INDEXED BY events_by_topo WHERE room_nid = ? "
+            "AND topo IS NOT NULL AND arrival >= ? AND arrival <= ? ORDER BY topo DESC, arrival DESC LIMIT 1",
+            (room_nid, earliest, pos),
+        ).fetchone()
+        if row is not None:
+            return row[0], row[1]
+    return None
 
 
 _GAP = 1000
@@ -155,6 +156,12 @@ def place_before_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | N
         (room_nid, pos, _GAP),
     ).fetchone()
     return None if row is None else (row[0], row[1])
+
+
+def gaps(db: Reader, room_nid: int) -> set[int]:
+    """Nids of the events that name a parent which we lack: history is missing right before them."""
+    rows = db.execute("SELECT successor FROM backward_extremities WHERE room_nid = ?", (room_nid,)).fetchall()
+    return {row[0] for row in rows}
 
 
 def gap_between(

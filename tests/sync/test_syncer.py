@@ -6,6 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from minihs.matrix.errors import MatrixError
+from minihs.store.database import Tx
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, World, bodies, state_of
 
 
@@ -263,3 +264,23 @@ async def test_invites_of_ignored_users_and_blocked_invites_are_withheld(world: 
         lambda tx: account_data.put(tx, BOB, "m.invite_permission_config", '{"default_action": "block"}')
     )
     assert (await world.sync(BOB))["rooms"]["invite"] == {}
+
+
+async def test_a_timeline_does_not_hide_a_hole_in_the_history(world: World) -> None:
+    room = await world.room()
+    first = await world.sync(ALICE)
+    await world.say(ALICE, room, "before the hole")
+    after = await world.say(ALICE, room, "after the hole")
+    await world.say(ALICE, room, "and on")
+    nid = world.room_nid(room)
+
+    def make_hole(tx: Tx) -> None:
+        tx.execute(
+            "INSERT INTO backward_extremities SELECT ?, 999999, event_nid FROM event_ids WHERE event_id = ?",
+            (nid, after),
+        )
+
+    await world.db.write(make_hole)
+    timeline = (await world.sync(ALICE, first["next_batch"]))["rooms"]["join"][room]["timeline"]
+    assert bodies(timeline) == ["after the hole", "and on"]
+    assert timeline["limited"] is True
