@@ -48,9 +48,13 @@ async def test_a_member_event_has_what_is_set_of_name_and_picture(db: Database) 
 
 @pytest.mark.parametrize(
     ("content", "blocked"),
-    [({"default_action": "block"}, True), ({"default_action": "allow"}, False), ({"default_action": 1}, False),
-     ({}, False)],
-)  # fmt: skip
+    [
+        ({"default_action": "block"}, True),
+        ({"default_action": "allow"}, False),
+        ({"default_action": 1}, False),
+        ({}, False),
+    ],
+)
 async def test_invites_are_blocked_only_by_the_right_word(
     db: Database, content: dict[str, object], blocked: bool
 ) -> None:
