@@ -64,6 +64,10 @@ class Receiver:
             self._scheduled.add(room_id)
             self._parts.tasks.start(room_id, lambda: self._drain(room_id))
 
+    def look_again(self) -> None:
+        """Something may be due: the clock was set, or somebody wants it tried now."""
+        self._news.set()
+
     async def run(self) -> None:
         """Start what waited when the server was last stopped, and deferred PDUs when they are due."""
         while True:
@@ -145,7 +149,7 @@ class Receiver:
             "deferred a PDU", event=item.event_id, room=batch.head.room_id, missing=reason, pause_ms=pause
         )
         batch.deferred.append((item.seq, self._parts.now() + pause))
-        self._news.set()
+        self.look_again()
 
     async def _hasten(self, room_id: str) -> None:
         """Deferred PDUs whose parents have come meanwhile need not wait any longer."""
@@ -173,4 +177,4 @@ class Receiver:
             self._crashes[item.seq] = count
             again = self._parts.now() + DEFER_FIRST_MS * count
             await self._parts.db.write(lambda tx: inbox.defer(tx, item.seq, again))
-            self._news.set()
+            self.look_again()

@@ -8,29 +8,12 @@ from pathlib import Path
 import pytest
 
 from minihs.matrix.errors import MatrixError
-from minihs.rooms.service import Rooms
-from minihs.store import memberships, rooms as room_store
-from tests.rooms.world import worlds
+from minihs.store import memberships
+from minihs.store import rooms as room_store
+from tests.rooms.world import state_of, timeline_of, worlds
 
 VERSIONS = ["1", "2", "3", "4", "6", "8", "10", "11", "12"]
 ALICE, BOB, CAROL = "@alice:a.test", "@bob:b.test", "@carol:c.test"
-
-
-def state_of(server: Rooms, room_id: str) -> dict[tuple[str, str], str]:
-    nid = room_store.room_nid(server.parts.db.read, room_id)
-    assert nid is not None
-    return {(t, k): e for t, k, e in memberships.current_state_ids(server.parts.db.read, nid)}
-
-
-def timeline_of(server: Rooms, room_id: str) -> list[str]:
-    return [
-        row[0]
-        for row in server.parts.db.read.execute(
-            "SELECT i.event_id FROM events e JOIN event_ids i USING (event_nid) JOIN rooms r USING (room_nid) "
-            "WHERE r.room_id = ? AND e.topo IS NOT NULL AND e.outcome = 0 ORDER BY e.topo, e.arrival",
-            (room_id,),
-        ).fetchall()
-    ]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

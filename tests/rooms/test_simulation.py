@@ -10,8 +10,7 @@ import pytest
 
 from minihs.matrix.errors import MatrixError
 from minihs.rooms.service import Rooms
-from tests.rooms.test_rooms import state_of
-from tests.rooms.world import World, worlds
+from tests.rooms.world import World, state_of, worlds
 
 HOSTS = ["a.test", "b.test", "c.test"]
 USERS = {host: [f"@{name}:{host}" for name in ("u1", "u2")] for host in HOSTS}

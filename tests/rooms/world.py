@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several servers' rooms that call each other directly: the logic without HTTP, signatures checked for real."""
+"""Several servers' rooms that call each other directly: no HTTP, but signatures are checked for real.
+
+Each server runs in a task of its own over a database on disk, so it can be stopped at any moment and started
+again. Nothing may be logged above a warning unless the test says so (`World.loud`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import structlog
 import trio
 import trio.testing
 
-from minihs.matrix import canonical
-from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
-from minihs.matrix.federation_errors import RemoteRefused, Unreachable
 from minihs.matrix.signatures import (
     SignatureError,
     SigningKey,
@@ -24,11 +25,26 @@ from minihs.matrix.signatures import (
     verify_event_signature,
 )
 from minihs.rooms.service import Rooms
+from minihs.rooms.transactions import EduHandler
 from minihs.runtime import InlineThreads, Runtime
+from minihs.store import memberships
+from minihs.store import rooms as room_store
 from minihs.store.database import Database
 from minihs.store.events import StoredEvent
+from tests.rooms.wires import DirectFederation, Hook, copied
 
-JsonObject = dict[str, Any]
+type JsonObject = dict[str, Any]
+
+
+class WorldClock:
+    """Wall time: it moves a millisecond whenever somebody looks, and when the test says so."""
+
+    def __init__(self) -> None:
+        self.ms = 1_800_000_000_000
+
+    def now_ms(self) -> int:
+        self.ms += 1
+        return self.ms
 
 
 class FakeUsers:
@@ -46,12 +62,74 @@ class FakeUsers:
 class World:
     """All servers, their keys, and which can't reach which."""
 
+    folder: Path
+    nursery: trio.Nursery
+    clock: WorldClock = field(default_factory=WorldClock)
     keys: dict[str, SigningKey] = field(default_factory=dict)
     servers: dict[str, Rooms] = field(default_factory=dict)
     cut: set[frozenset[str]] = field(default_factory=set)
-    edus: list[tuple[str, str, JsonObject]] = field(default_factory=list)
+    hooks: dict[tuple[str, str], Hook] = field(default_factory=dict)
+    """(host, verb of the Federation port) → who answers in its place."""
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    """(who asked, whom, verb): all calls so far."""
+    durable: dict[str, EduHandler] = field(default_factory=dict)
+    fleeting: dict[str, EduHandler] = field(default_factory=dict)
     sent_up_to: dict[tuple[str, str], int] = field(default_factory=dict)
     txn: int = 0
+    loud: bool = False
+    """Errors may be logged."""
+    logs: list[Any] = field(default_factory=list)
+    _stops: dict[str, tuple[trio.Event, trio.Event]] = field(default_factory=dict)
+
+    # -- servers -----------------------------------------------------------------------------------
+
+    async def start(self, name: str) -> Rooms:
+        self.keys.setdefault(name, SigningKey.generate(name.encode().ljust(32, b".")[:32], "1"))
+        await self.nursery.start(self._serve, name)
+        return self.servers[name]
+
+    async def stop(self, name: str) -> None:
+        """At once, whatever it is doing: what its jobs had not written is lost."""
+        stop, ended = self._stops[name]
+        stop.set()
+        await ended.wait()
+
+    async def restart(self, name: str) -> Rooms:
+        await self.stop(name)
+        return await self.start(name)
+
+    async def _serve(self, name: str, task_status: trio.TaskStatus[None]) -> None:
+        stop, ended = self._stops[name] = trio.Event(), trio.Event()
+        runtime = Runtime(clock=self.clock, threads=InlineThreads())
+        path = self.folder / f"{name}.db"
+        try:
+            async with (
+                Database.open(path, runtime, inline=True, synchronous="OFF") as db,
+                trio.open_nursery() as nursery,
+            ):
+                self.servers[name] = rooms = Rooms(
+                    our_name=name,
+                    signing_key=self.keys[name],
+                    db=db,
+                    runtime=runtime,
+                    keys=self,
+                    federation=DirectFederation(self, name),
+                    users=FakeUsers(),
+                    visible_to=everything_is_visible,
+                    durable_edus=self.durable,
+                    fleeting_edus=self.fleeting,
+                    default_room_version="12",
+                    nursery=nursery,
+                )
+                nursery.start_soon(rooms.run)
+                task_status.started()
+                await stop.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.servers.pop(name, None)
+            ended.set()
+
+    # -- keys --------------------------------------------------------------------------------------
 
     async def verify_events(self, events: Sequence[Event]) -> list[Exception | None]:
         await trio.lowlevel.checkpoint()
@@ -68,36 +146,49 @@ class World:
                 return error
         return None
 
+    # -- the network -------------------------------------------------------------------------------
+
     def separate(self, *hosts: str) -> None:
-        self.cut |= {frozenset((a, b)) for a in hosts for b in self.servers if b not in hosts}
+        everybody = self.keys
+        self.cut |= {frozenset((a, b)) for a in hosts for b in everybody if b not in hosts}
 
     def reunite(self) -> None:
         self.cut.clear()
 
+    async def send(self, origin: str, target: str, pdus: Sequence[Any], edus: Sequence[Any] = ()) -> Any:
+        """One transaction, and wait until it is dealt with. Returns the answer."""
+        self.txn += 1
+        body = {"origin": origin, "pdus": [copied(pdu) for pdu in pdus], "edus": list(edus)}
+        answer = await self.servers[target].transactions.receive(origin, f"t{self.txn}", body)
+        await self.rest()
+        return answer
+
     async def deliver(self) -> None:
         """Send what waits, as the senders would, until nothing moves any more."""
         for _ in range(50):
-            if not await self._deliver_once():
+            if not await self.deliver_once():
                 return
         raise AssertionError("the servers never come to rest")
 
-    async def _deliver_once(self) -> bool:
+    async def deliver_once(self) -> bool:
         moved = False
-        for host, rooms in self.servers.items():
-            for target, other in self.servers.items():
-                if target == host or frozenset((host, target)) in self.cut:
-                    continue
-                rows = outbound_rows(rooms, target, self.sent_up_to.get((host, target), 0))
-                for start in range(0, len(rows), 50):
-                    part = rows[start : start + 50]
-                    self.txn += 1
-                    await other.transactions.receive(
-                        host, f"t{self.txn}", {"origin": host, "pdus": [pdu for _, pdu in part], "edus": []}
-                    )
-                    self.sent_up_to[host, target] = part[-1][0]
-                    moved = True
+        for host in list(self.servers):
+            for target in list(self.servers):
+                moved |= await self.deliver_between(host, target)
         await self.rest()
         return moved
+
+    async def deliver_between(self, host: str, target: str) -> bool:
+        if target == host or frozenset((host, target)) in self.cut:
+            return False
+        rows = outbound_rows(self.servers[host], target, self.sent_up_to.get((host, target), 0))
+        for start in range(0, len(rows), 50):
+            part = rows[start : start + 50]
+            self.txn += 1
+            body = {"origin": host, "pdus": copied([pdu for _, pdu in part]), "edus": []}
+            await self.servers[target].transactions.receive(host, f"t{self.txn}", body)
+            self.sent_up_to[host, target] = part[-1][0]
+        return bool(rows)
 
     async def rest(self) -> None:
         """Wait until no room has work."""
@@ -106,6 +197,18 @@ class World:
             if not any(rooms.parts.tasks.any_busy() for rooms in self.servers.values()):
                 return
         raise AssertionError("rooms stay busy")
+
+    async def wait(self, seconds: float) -> None:
+        """Wall time passes; what is due is done."""
+        self.clock.ms += int(seconds * 1000)
+        for rooms in self.servers.values():
+            rooms.receiver.look_again()
+        await self.rest()
+
+    def check_logs(self) -> None:
+        if not self.loud:
+            bad = [entry for entry in self.logs if entry["log_level"] in ("error", "critical")]
+            assert not bad, bad
 
 
 def outbound_rows(rooms: Rooms, target: str, after: int) -> list[tuple[int, JsonObject]]:
@@ -123,112 +226,34 @@ def outbound_rows(rooms: Rooms, target: str, after: int) -> list[tuple[int, Json
     return found
 
 
-@dataclass
-class Spooled:
-    state: list[bytes]
-    auth_chain: list[bytes]
-    event: JsonObject | None
-    members_omitted: bool = False
-    servers_in_room: list[str] | None = None
+def state_of(server: Rooms, room_id: str) -> dict[tuple[str, str], str]:
+    nid = room_store.room_nid(server.parts.db.read, room_id)
+    assert nid is not None
+    return {(t, k): e for t, k, e in memberships.current_state_ids(server.parts.db.read, nid)}
 
 
-class DirectFederation:
-    """The Federation port of one server: calls the other's verbs, with JSON copied in between."""
+def timeline_of(server: Rooms, room_id: str) -> list[str]:
+    """What clients would be shown, in the order of the DAG."""
+    return [
+        row[0]
+        for row in server.parts.db.read.execute(
+            "SELECT i.event_id FROM events e JOIN event_ids i USING (event_nid) "
+            "JOIN rooms r USING (room_nid) "
+            "WHERE r.room_id = ? AND e.topo IS NOT NULL AND e.outcome = 0 ORDER BY e.topo, e.arrival",
+            (room_id,),
+        ).fetchall()
+    ]
 
-    def __init__(self, world: World, name: str) -> None:
-        self._world = world
-        self._name = name
 
-    async def _ask(self, host: str, call: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        other = self._world.servers.get(host)
-        if other is None or frozenset((self._name, host)) in self._world.cut:
-            raise Unreachable(host, "is not there")
-        try:
-            answer = call(other)
-            if hasattr(answer, "__await__"):
-                answer = await answer
-        except MatrixError as error:
-            raise RemoteRefused(host, error.status, error.to_json()) from error
-        return msgspec.json.decode(canonical.dumps(answer)) if answer is not None else None
+def membership_of(server: Rooms, room_id: str, user_id: str) -> str | None:
+    """As clients would see it, in or out of the room."""
+    nid = room_store.room_nid(server.parts.db.read, room_id)
+    held = None if nid is None else memberships.get(server.parts.db.read, nid, user_id)
+    return None if held is None else held.membership
 
-    async def make_join(self, host: str, room_id: str, user_id: str, versions: Collection[str]) -> Any:
-        return await self._ask(
-            host, lambda r: r.resident.make(self._name, room_id, user_id, "join", list(versions))
-        )
 
-    @asynccontextmanager
-    async def send_join(
-        self, host: str, room_id: str, event_id: str, pdu: JsonObject
-    ) -> AsyncIterator[Spooled]:
-        answer = await self._ask(host, lambda r: r.resident.send_join(self._name, room_id, event_id, pdu))
-        yield Spooled(
-            [canonical.dumps(item) for item in answer["state"]],
-            [canonical.dumps(item) for item in answer["auth_chain"]],
-            answer.get("event"),
-        )
-
-    async def make_leave(self, host: str, room_id: str, user_id: str) -> Any:
-        return await self._ask(host, lambda r: r.resident.make(self._name, room_id, user_id, "leave", None))
-
-    async def send_leave(self, host: str, room_id: str, event_id: str, pdu: JsonObject) -> None:
-        await self._ask(host, lambda r: r.resident.send_leave(self._name, room_id, event_id, pdu))
-
-    async def make_knock(self, host: str, room_id: str, user_id: str, versions: Collection[str]) -> Any:
-        return await self._ask(
-            host, lambda r: r.resident.make(self._name, room_id, user_id, "knock", list(versions))
-        )
-
-    async def send_knock(self, host: str, room_id: str, event_id: str, pdu: JsonObject) -> Any:
-        return await self._ask(host, lambda r: r.resident.send_knock(self._name, room_id, event_id, pdu))
-
-    async def invite(
-        self,
-        host: str,
-        room_id: str,
-        event_id: str,
-        version: str,
-        pdu: JsonObject,
-        stripped: list[JsonObject],
-    ) -> Any:
-        return await self._ask(
-            host, lambda r: r.invites.receive(self._name, room_id, event_id, version, pdu, stripped)
-        )
-
-    async def get_missing_events(
-        self,
-        host: str,
-        room_id: str,
-        *,
-        earliest: Sequence[str],
-        latest: Sequence[str],
-        limit: int,
-        min_depth: int = 0,
-    ) -> Any:
-        return await self._ask(
-            host,
-            lambda r: r.serving.missing_events(
-                self._name, room_id, earliest=earliest, latest=latest, limit=limit, min_depth=min_depth
-            ),
-        )
-
-    async def get_event(self, host: str, event_id: str) -> Any:
-        return await self._ask(host, lambda r: r.serving.event(self._name, event_id))
-
-    async def get_state_ids(self, host: str, room_id: str, event_id: str) -> Any:
-        return await self._ask(host, lambda r: r.serving.state_ids(self._name, room_id, event_id))
-
-    async def get_state(self, host: str, room_id: str, event_id: str) -> Any:
-        return await self._ask(host, lambda r: r.serving.state(self._name, room_id, event_id))
-
-    async def get_event_auth(self, host: str, room_id: str, event_id: str) -> Any:
-        return await self._ask(host, lambda r: r.serving.event_auth(self._name, room_id, event_id))
-
-    async def backfill(self, host: str, room_id: str, event_ids: Sequence[str], limit: int) -> Any:
-        return await self._ask(host, lambda r: r.serving.backfill(self._name, room_id, event_ids, limit))
-
-    async def query_directory(self, host: str, alias: str) -> Any:
-        return await self._ask(host, lambda r: r.directory.resolve_local(alias))
+def stored(server: Rooms, event_id: str) -> StoredEvent | None:
+    return server.parts.graph.stored(event_id)
 
 
 def everything_is_visible(host: str, events: Sequence[StoredEvent]) -> set[str]:
@@ -237,40 +262,13 @@ def everything_is_visible(host: str, events: Sequence[StoredEvent]) -> set[str]:
 
 @asynccontextmanager
 async def worlds(tmp_path: Path, *names: str) -> AsyncIterator[World]:
-    world = World()
-    runtime = Runtime(threads=InlineThreads())
-    async with trio.open_nursery() as nursery:
-        async with _open(world, runtime, nursery, tmp_path, list(names)):
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            world = World(tmp_path, nursery, logs=logs)
+            for name in names:
+                await world.start(name)
             yield world
-        nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def _open(
-    world: World, runtime: Runtime, nursery: trio.Nursery, tmp_path: Path, names: list[str]
-) -> AsyncIterator[None]:
-    if not names:
-        yield
-        return
-    name = names[0]
-    key = SigningKey.generate(bytes([len(names)] * 32), "1")
-    world.keys[name] = key
-    async with Database.open(tmp_path / f"{name}.db", runtime, inline=True, synchronous="OFF") as db:
-        rooms = Rooms(
-            our_name=name,
-            signing_key=key,
-            db=db,
-            runtime=runtime,
-            keys=world,
-            federation=DirectFederation(world, name),
-            users=FakeUsers(),
-            visible_to=everything_is_visible,
-            durable_edus={},
-            fleeting_edus={},
-            default_room_version="12",
-            nursery=nursery,
-        )
-        nursery.start_soon(rooms.run)
-        world.servers[name] = rooms
-        async with _open(world, runtime, nursery, tmp_path, names[1:]):
-            yield
+            await world.rest()
+            for name in list(world.servers):
+                await world.stop(name)
+    world.check_logs()
