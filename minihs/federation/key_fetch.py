@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 type Wanted = Mapping[str, Mapping[str, int]]
 """Server to key ids to the time until which each must be valid (0: no matter)."""
 
-AT_ONCE = 16
+AT_ONCE = 50
 """Servers asked at the same time."""
 
 PER_NOTARY_REQUEST = 50
@@ -43,8 +43,9 @@ MIN_INTERVAL = 10.0
 
 FIRST_BACKOFF, MAX_BACKOFF = 60.0, 3600.0
 MAX_REMEMBERED = 10_000
-FETCH_TIMEOUT = 30.0
-"""Seconds for one `fetch`, all servers and notaries together."""
+FETCH_TIMEOUT, FETCH_TIMEOUT_PER_SERVER, MAX_FETCH_TIMEOUT = 30.0, 0.5, 300.0
+"""Seconds for one `fetch`, all servers and notaries together. The state of a large room is signed by
+thousands of servers, many of them gone."""
 
 
 @dataclass(slots=True)
@@ -79,8 +80,9 @@ class KeyFetcher:
 
         `urgent`: a server is just calling us, so it is likely up, whatever we remember.
         """
-        with trio.move_on_after(FETCH_TIMEOUT):
-            missing = self.missing(wanted)
+        missing = self.missing(wanted)
+        seconds = FETCH_TIMEOUT + FETCH_TIMEOUT_PER_SERVER * len(missing)
+        with trio.move_on_after(min(seconds, MAX_FETCH_TIMEOUT)):
             async with trio.open_nursery() as nursery:
                 for server in missing:
                     nursery.start_soon(self._ask_directly, server, missing[server], urgent)
@@ -116,15 +118,16 @@ class KeyFetcher:
             now = trio.current_time()
             if not memory.may_ask(now, urgent=urgent):
                 return
+            memory.asked = now
             try:
                 async with self._slots:
                     document = await self._client.server_keys(server)
                 await self._save(key_document.parse(document, server), direct=True)
             except (FederationError, SignatureError) as error:
-                memory.asked, memory.failures = now, min(memory.failures + 1, 20)
+                memory.failures = min(memory.failures + 1, 20)
                 log.debug("could not get a server's keys", server=server, error=str(error))
             else:
-                memory.asked, memory.failures = now, 0
+                memory.failures = 0
 
     async def _ask_notary(self, notary: str, missing: Wanted) -> None:
         asked = [server for server in missing if server != notary]

@@ -59,6 +59,10 @@ class Pools:
         entry = self._entries.get(destination)
         return 0.0 if entry is None else trio.current_time() - entry.found_at
 
+    def is_connected(self, destination: str) -> bool:
+        entry = self._entries.get(destination)
+        return entry is not None and bool(entry.pool.connections)
+
     async def set_route(self, destination: str, route: Route) -> None:
         """Use this route from now on. Connections made for another one are not used for new requests."""
         now = trio.current_time()

@@ -267,6 +267,10 @@ class Transport:
 
     # -- who could not be reached a moment ago --
 
+    def is_connected(self, server: str) -> bool:
+        """Whether there is a connection to it at the moment."""
+        return self._pools.is_connected(server)
+
     def heard_from(self, server: str) -> None:
         """The server has just called us: it is up."""
         self._failed.pop(server, None)

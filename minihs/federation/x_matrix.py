@@ -97,9 +97,7 @@ def _parameters(header: str, start: int) -> dict[str, str]:
     return found
 
 
-def signed_bytes(
-    *, method: str, uri: str, origin: str, destination: str, content: bytes | None
-) -> bytes:
+def signed_bytes(*, method: str, uri: str, origin: str, destination: str, content: bytes | None) -> bytes:
     """What the signature is made over: canonical JSON of the request. `content` is canonical JSON already.
 
     Written piece by piece, since the content can be large and is needed in this form anyway.

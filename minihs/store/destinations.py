@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from minihs.store import ids
 from minihs.store.database import Reader, Tx
 from minihs.store.packing import unpack
+
+MAX_WAITING_EDUS = 20_000
+"""Durable EDUs kept for one server; of a server that is gone for long, the oldest are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,13 @@ class Destination:
 _SELECT = (
     "SELECT h.host, d.host_nid, d.cursor, d.failing_since, d.retry_at, d.backoff_ms, d.last_success, "
     "d.last_error FROM destinations d JOIN hosts h USING (host_nid) "
+)
+
+# Something is queued for the server `d` that it does not have. By set, each of them one look into an index.
+_HAS_WORK = (
+    "(EXISTS (SELECT 1 FROM host_set_members m CROSS JOIN outbound o "
+    "ON o.host_set_nid = m.host_set_nid AND o.seq > d.cursor WHERE m.host_nid = d.host_nid) "
+    "OR EXISTS (SELECT 1 FROM outbound_edus e WHERE e.host_nid = d.host_nid))"
 )
 
 
@@ -51,14 +62,17 @@ def intern(tx: Tx, host: str) -> int:
 
 
 def with_work(db: Reader) -> list[str]:
-    """Servers that something waits for."""
+    """Servers that something waits for, those that answered last first. A long read: for `Database.scan`."""
     rows = db.execute(
-        "SELECT h.host FROM destinations d JOIN hosts h USING (host_nid) WHERE EXISTS ("
-        "SELECT 1 FROM outbound o JOIN host_set_members m USING (host_set_nid) "
-        "WHERE m.host_nid = d.host_nid AND o.seq > d.cursor) "
-        "UNION SELECT h.host FROM outbound_edus e JOIN hosts h USING (host_nid)"
+        "SELECT h.host FROM destinations d JOIN hosts h USING (host_nid) WHERE " + _HAS_WORK + " UNION "
+        "SELECT h.host FROM outbound_edus e JOIN hosts h USING (host_nid)"
     ).fetchall()
-    return [row[0] for row in rows]
+    seen = dict(
+        db.execute(
+            "SELECT h.host, d.last_success FROM destinations d JOIN hosts h USING (host_nid)"
+        ).fetchall()
+    )
+    return sorted((row[0] for row in rows), key=lambda host: -(seen.get(host) or 0))
 
 
 def hosts_of_set(db: Reader, host_set_nid: int) -> list[str]:
@@ -74,15 +88,18 @@ def newest(db: Reader) -> int:
     return int(db.execute("SELECT COALESCE(MAX(seq), 0) FROM outbound").fetchone()[0])
 
 
-def next_events(db: Reader, host_nid: int, after: int, limit: int) -> list[tuple[int, bytes]]:
-    """(seq, PDU as JSON) of what comes next for a server."""
+def next_events(
+    db: Reader, host_nid: int, *, after: int, up_to: int, limit: int
+) -> list[tuple[int, str, bytes]]:
+    """(seq, event id, PDU as JSON) of what comes next for a server."""
     rows = db.execute(
-        "SELECT o.seq, j.json FROM outbound o CROSS JOIN host_set_members m "
-        "ON m.host_set_nid = o.host_set_nid AND m.host_nid = ? "
-        "JOIN event_json j ON j.event_nid = o.event_nid WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
-        (host_nid, after, limit),
+        "SELECT o.seq, i.event_id, j.json FROM outbound o CROSS JOIN host_set_members m "
+        "ON m.host_nid = ? AND m.host_set_nid = o.host_set_nid "
+        "JOIN event_json j ON j.event_nid = o.event_nid JOIN event_ids i ON i.event_nid = o.event_nid "
+        "WHERE o.seq > ? AND o.seq <= ? ORDER BY o.seq LIMIT ?",
+        (host_nid, after, up_to, limit),
     ).fetchall()
-    return [(row[0], unpack(row[1])) for row in rows]
+    return [(row[0], row[1], unpack(row[2])) for row in rows]
 
 
 def next_edus(db: Reader, host_nid: int, limit: int) -> list[tuple[int, str]]:
@@ -96,50 +113,103 @@ def next_edus(db: Reader, host_nid: int, limit: int) -> list[tuple[int, str]]:
     )
 
 
-def delivered(
-    tx: Tx, host_nid: int, *, cursor: int | None, edus: list[int], now_ms: int, error: str | None = None
-) -> None:
-    """The server has these, or they were set aside."""
+def waiting(db: Reader, host_nid: int, after: int) -> tuple[int, int]:
+    """How many PDUs and durable EDUs wait for a server, counted to a thousand."""
+    pdus = db.execute(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM outbound o CROSS JOIN host_set_members m "
+        "ON m.host_nid = ? AND m.host_set_nid = o.host_set_nid WHERE o.seq > ? LIMIT 1000)",
+        (host_nid, after),
+    ).fetchone()[0]
+    edus = db.execute(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM outbound_edus WHERE host_nid = ? LIMIT 1000)", (host_nid,)
+    ).fetchone()[0]
+    return int(pdus), int(edus)
+
+
+def delivered(tx: Tx, host: str, *, cursor: int | None, edus: Iterable[int], now_ms: int) -> None:
+    """The server has these, or they were given up."""
     tx.execute(
         "UPDATE destinations SET cursor = MAX(cursor, COALESCE(?, cursor)), failing_since = NULL, "
-        "retry_at = NULL, backoff_ms = 0, last_success = ?, last_error = ? WHERE host_nid = ?",
-        (cursor, now_ms, error, host_nid),
+        "retry_at = NULL, backoff_ms = 0, last_success = ?, last_error = NULL WHERE host_nid = ?",
+        (cursor, now_ms, intern(tx, host)),
     )
     for seq in edus:
         tx.execute("DELETE FROM outbound_edus WHERE seq = ?", (seq,))
 
 
-def failed(tx: Tx, host_nid: int, *, now_ms: int, retry_at: int, backoff_ms: int, error: str) -> None:
+def delivered_to_many(tx: Tx, cursors: Mapping[str, int], now_ms: int) -> None:
+    for host, cursor in cursors.items():
+        delivered(tx, host, cursor=cursor, edus=(), now_ms=now_ms)
+
+
+def failed(tx: Tx, host: str, *, now_ms: int, retry_at: int, backoff_ms: int, error: str) -> None:
     tx.execute(
         "UPDATE destinations SET failing_since = COALESCE(failing_since, ?), retry_at = ?, backoff_ms = ?, "
         "last_error = ? WHERE host_nid = ?",
-        (now_ms, retry_at, backoff_ms, error[:500], host_nid),
+        (now_ms, retry_at, backoff_ms, error[:500], intern(tx, host)),
     )
 
 
-def clear_backoff(tx: Tx, host: str) -> None:
-    tx.execute(
-        "UPDATE destinations SET retry_at = NULL, backoff_ms = 0 "
-        "WHERE host_nid = (SELECT host_nid FROM hosts WHERE host = ?)",
-        (host,),
-    )
-
-
-def shares_a_room(db: Reader, host_nid: int) -> bool:
+def shares_a_room(db: Reader, host: str) -> bool:
     """Is a user of the server in a room that we are in?"""
     row = db.execute(
-        "SELECT 1 FROM room_hosts r JOIN rooms USING (room_nid) "
-        "WHERE r.host_nid = ? AND r.joined > 0 AND rooms.resident = 1 LIMIT 1",
-        (host_nid,),
+        "SELECT 1 FROM hosts h JOIN room_hosts r USING (host_nid) JOIN rooms USING (room_nid) "
+        "WHERE h.host = ? AND r.joined > 0 AND rooms.resident = 1 LIMIT 1",
+        (host,),
     ).fetchone()
     return row is not None
 
 
-def tidy(tx: Tx) -> None:
-    """Move the cursors of servers that nothing waits for to the end, and drop what all servers have."""
+@dataclass(frozen=True, slots=True)
+class Tidying:
+    """What may be cleared away, found out in one long read and done in short writes."""
+
+    newest: int
+    idle: Sequence[int]
+    """host_nids of servers that have all up to `newest`."""
+    done: Sequence[tuple[int, int]]
+    """Per host set: up to where all of its servers have everything."""
+    overflowing: Sequence[int]
+    """host_nids of servers with too many durable EDUs waiting."""
+
+
+def find_tidying(db: Reader) -> Tidying:
+    """For `Database.scan`."""
+    idle = db.execute(
+        "SELECT d.host_nid FROM destinations d WHERE d.cursor < (SELECT MAX(seq) FROM outbound) AND NOT "
+        + _HAS_WORK
+    ).fetchall()
+    done = db.execute(
+        "SELECT m.host_set_nid, MIN(d.cursor) FROM host_set_members m JOIN destinations d USING (host_nid) "
+        "WHERE m.host_set_nid IN (SELECT DISTINCT host_set_nid FROM outbound) GROUP BY m.host_set_nid"
+    ).fetchall()
+    overflowing = db.execute(
+        "SELECT host_nid FROM outbound_edus GROUP BY host_nid HAVING COUNT(*) > ?", (MAX_WAITING_EDUS,)
+    ).fetchall()
+    return Tidying(newest(db), [row[0] for row in idle], done, [row[0] for row in overflowing])
+
+
+def tidy(tx: Tx, found: Tidying) -> None:
+    """Move the cursors of servers that nothing waits for to the end; drop what all servers have."""
+    for host_nid in found.idle:
+        tx.execute(
+            "UPDATE destinations SET cursor = ? WHERE host_nid = ? AND cursor < ?",
+            (found.newest, host_nid, found.newest),
+        )
+    for host_set_nid, cursor in found.done:
+        tx.execute("DELETE FROM outbound WHERE host_set_nid = ? AND seq <= ?", (host_set_nid, cursor))
+    for host_nid in found.overflowing:
+        tx.execute(
+            "DELETE FROM outbound_edus WHERE host_nid = ? AND seq <= (SELECT seq FROM outbound_edus "
+            "WHERE host_nid = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+            (host_nid, host_nid, MAX_WAITING_EDUS),
+        )
+    # Sets that no event names any more. Never the newest: its number would be given out again.
     tx.execute(
-        "UPDATE destinations SET cursor = (SELECT COALESCE(MAX(seq), 0) FROM outbound) WHERE NOT EXISTS ("
-        "SELECT 1 FROM outbound o JOIN host_set_members m USING (host_set_nid) "
-        "WHERE m.host_nid = destinations.host_nid AND o.seq > destinations.cursor)"
+        "DELETE FROM host_set_members WHERE host_set_nid NOT IN (SELECT host_set_nid FROM outbound) "
+        "AND host_set_nid < (SELECT MAX(host_set_nid) FROM host_sets)"
     )
-    tx.execute("DELETE FROM outbound WHERE seq <= (SELECT COALESCE(MIN(cursor), 0) FROM destinations)")
+    tx.execute(
+        "DELETE FROM host_sets WHERE host_set_nid NOT IN (SELECT host_set_nid FROM outbound) "
+        "AND host_set_nid < (SELECT MAX(host_set_nid) FROM host_sets)"
+    )

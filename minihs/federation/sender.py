@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One destination: what is known of it in memory while it has work or fails. The policy is told in
+`senders.py`."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from minihs.federation.transaction import Batch
+
+MAX_FLEETING = 200
+"""Fleeting EDUs kept for one destination; the oldest go first."""
+
+STALE_TYPING_MS = 30_000
+STALE_MS = 3600_000
+"""Fleeting EDUs older than this are not sent any more."""
+
+
+class State(Enum):
+    SENDING = "sending"
+    BACKING_OFF = "backing off"
+    PARKED = "parked"
+
+
+class Sender:
+    """Mutable state of one destination; touched by its own task while that runs, else by `Senders`."""
+
+    __slots__ = (
+        "backoff_ms",
+        "batch",
+        "error",
+        "fleeting",
+        "host",
+        "more",
+        "retry_at",
+        "running",
+        "state",
+    )
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.state = State.SENDING
+        self.running = False
+        """It has a task, or waits for its turn to get one."""
+        self.more = False
+        """Work came while the task was looking."""
+        self.batch: Batch | None = None
+        """What is on its way, or to be sent again as it is."""
+        self.fleeting: dict[tuple[str, ...], tuple[int, bytes]] = {}
+        """(type, key) to (time, EDU)."""
+        self.backoff_ms = 0
+        self.retry_at = 0
+        self.error = ""
+
+    def add_fleeting(self, key: tuple[str, ...], edu: bytes, now_ms: int) -> None:
+        self.fleeting.pop(key, None)
+        self.fleeting[key] = (now_ms, edu)
+        while len(self.fleeting) > MAX_FLEETING:
+            del self.fleeting[next(iter(self.fleeting))]
+
+    def take_fleeting(self, limit: int, now_ms: int) -> list[tuple[str, bytes]]:
+        """(type, EDU) of the oldest ones that still matter."""
+        taken: list[tuple[str, bytes]] = []
+        for key in list(self.fleeting):
+            if len(taken) >= limit:
+                break
+            made, edu = self.fleeting.pop(key)
+            if now_ms - made <= (STALE_TYPING_MS if key[0] == "m.typing" else STALE_MS):
+                taken.append((key[0], edu))
+        return taken
+
+    def describe(self, now_ms: int) -> str:
+        """For operators and logs."""
+        text = f"{self.host}: {self.state.value}"
+        if self.state is not State.SENDING:
+            text += f", next try in {duration(max(0, self.retry_at - now_ms))}, last error: {self.error}"
+        if self.fleeting:
+            text += f", {len(self.fleeting)} fleeting EDUs"
+        return text
+
+    def __repr__(self) -> str:
+        pause = "" if self.state is State.SENDING else f" {duration(self.backoff_ms)} ({self.error})"
+        return f"<Sender {self.host}: {self.state.value}{pause}>"
+
+
+def duration(milliseconds: float) -> str:
+    seconds = int(milliseconds / 1000)
+    for size, unit in ((24 * 3600, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
