@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
+import trio
 
 from minihs.config import Config
 from minihs.matrix.canonical import dumps
@@ -30,6 +31,9 @@ from minihs.users.secrets import digest, new_localpart
 from minihs.users.sessions import NewSession, delete_devices
 
 type JsonObject = dict[str, Any]
+
+LEAVING_PATIENCE_S = 5
+"""A room whose servers don't answer would keep the client waiting."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +58,8 @@ class Accounts:
         self._interactions = interactions
         self._passwords = passwords
         self._rooms = rooms
+        self._closed = trio.Event()
+        self._leaving: dict[str, trio.Event] = {}
 
     # Registration
 
@@ -179,7 +185,7 @@ class Accounts:
         await self.close(requester.user_id, erase=erase)
 
     async def close(self, user_id: str, *, erase: bool = False) -> None:
-        """Deactivate an account. It leaves its rooms now, or after the next start if that is cut short."""
+        """Deactivate an account. `run` takes it out of its rooms, which is waited for, but not for long."""
 
         def write(tx: Tx) -> None:
             user_store.deactivate(tx, user_id)
@@ -191,14 +197,21 @@ class Accounts:
             if erase:
                 account_data.delete(tx, user_id)
 
+        done = self._leaving.setdefault(user_id, trio.Event())
         await self._db.write(write)
         log.info("account deactivated", user=user_id)
-        await self._leave_rooms(user_id)
+        self._closed.set()
+        with trio.move_on_after(LEAVING_PATIENCE_S):
+            await done.wait()
 
-    async def finish_closing(self) -> None:
-        """After a start: let deactivated accounts leave the rooms that they are still in."""
-        for user_id in user_store.leaving(self._db.read):
-            await self._leave_rooms(user_id)
+    async def run(self) -> None:
+        """Let deactivated accounts leave their rooms, those of before the last start included."""
+        while True:
+            self._closed = trio.Event()
+            for user_id in user_store.leaving(self._db.read):
+                await self._leave_rooms(user_id)
+                self._leaving.pop(user_id, trio.Event()).set()
+            await self._closed.wait()
 
     async def _leave_rooms(self, user_id: str) -> None:
         for membership in memberships.of_user(self._db.read, user_id):

@@ -68,7 +68,7 @@ class Users:
     async def run(self) -> None:
         """What goes on in the background; for the server's nursery."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.accounts.finish_closing)
+            nursery.start_soon(self.accounts.run)
             nursery.start_soon(self.sessions.run)
 
     def requester_for_token(self, token: str, remote_address: str | None = None) -> Requester | None:

@@ -174,10 +174,12 @@ def without_rate_limits(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_server(folder: Path, federation: Any = None, **settings: Any) -> AsyncIterator[TestServer]:
+async def open_server(
+    folder: Path, federation: Any = None, rooms: RecordingRooms | None = None, **settings: Any
+) -> AsyncIterator[TestServer]:
     runtime = virtual_runtime()
     services = make_services(**without_rate_limits(settings.items()))
-    rooms = RecordingRooms()
+    rooms = rooms or RecordingRooms()
     async with (
         Database.open(folder / "minihs.db", runtime, inline=True, synchronous="OFF") as db,
         trio.open_nursery() as nursery,

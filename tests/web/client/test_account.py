@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from .kit import PASSWORD, Client, TestServer, refused
+from minihs.matrix.errors import MatrixError
+
+from .kit import PASSWORD, Client, RecordingRooms, TestServer, open_server, refused
 
 NEW_PASSWORD = "something quite different"
 
@@ -120,14 +123,50 @@ class TestDeactivation:
         await alice.confirmed("POST", "/account/deactivate", {})
         assert server.rooms.left == [(alice.user_id, "!shared:example.org")]
 
-    async def test_a_cut_short_leaving_is_finished_after_the_next_start(self, server: TestServer) -> None:
-        alice = await server.user("alice")
-        await server.share_a_room(alice.user_id)
-        await server.db.write(lambda tx: tx.execute("UPDATE users SET deactivated = 1, leaving = 1").rowcount)
-        await server.users.accounts.finish_closing()
-        assert server.rooms.left == [(alice.user_id, "!shared:example.org")]
-        await server.users.accounts.finish_closing()
-        assert len(server.rooms.left) == 1
+    async def test_a_leaving_cut_short_is_finished_after_the_next_start(self, tmp_path: Path) -> None:
+        async with open_server(tmp_path) as server:
+            alice = await server.user("alice")
+            await server.share_a_room(alice.user_id)
+            await server.db.write(
+                lambda tx: tx.execute("UPDATE users SET deactivated = 1, leaving = 1").rowcount
+            )
+        for times in (1, 0):
+            async with open_server(tmp_path) as server:
+                await trio.testing.wait_all_tasks_blocked()
+                assert server.rooms.left == [(alice.user_id, "!shared:example.org")] * times
+
+    async def test_rooms_that_do_not_let_go_are_not_waited_for(
+        self, tmp_path: Path, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        class Stuck(RecordingRooms):
+            async def leave(self, user_id: str, room_id: str, reason: str | None = None) -> object:
+                await trio.sleep(600)
+                return await super().leave(user_id, room_id)
+
+        async with open_server(tmp_path, rooms=Stuck()) as server:
+            alice = await server.user("alice")
+            await server.share_a_room(alice.user_id)
+            started = trio.current_time()
+            assert (await alice.confirmed("POST", "/account/deactivate", {})).status == 200
+            assert trio.current_time() - started < 30
+            assert server.rooms.left == []
+            await trio.sleep(600)
+            assert server.rooms.left == [(alice.user_id, "!shared:example.org")]
+
+    async def test_a_room_that_refuses_does_not_keep_the_account_in_others(self, tmp_path: Path) -> None:
+        class Refusing(RecordingRooms):
+            async def leave(self, user_id: str, room_id: str, reason: str | None = None) -> object:
+                if room_id == "!a:example.org":
+                    raise MatrixError(403, "M_FORBIDDEN", "No.")
+                return await super().leave(user_id, room_id)
+
+        async with open_server(tmp_path, rooms=Refusing()) as server:
+            alice = await server.user("alice")
+            for room_id in ("!a:example.org", "!b:example.org"):
+                await server.share_a_room(alice.user_id, room_id=room_id)
+            assert (await alice.confirmed("POST", "/account/deactivate", {})).status == 200
+            assert server.rooms.left == [(alice.user_id, "!b:example.org")]
+            assert server.rows("SELECT leaving FROM users") == [(0,)]
 
     async def test_the_password_is_asked_for(self, server: TestServer) -> None:
         alice = await server.user("alice")
