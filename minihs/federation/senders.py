@@ -348,4 +348,4 @@ def _log_refused_events(host: str, answer: JsonObject) -> None:
     results = answer.get("pdus")
     for event_id, result in results.items() if isinstance(results, dict) else ():
         if isinstance(result, dict) and "error" in result:
-            log.info("a server refused an event", destination=host, event=event_id, error=result["error"])
+            log.info("a server refused an event", destination=host, event_id=event_id, error=result["error"])

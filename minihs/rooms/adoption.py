@@ -117,7 +117,7 @@ class Adoption:
             try:
                 verdict = check_by_auth_events(self, event, create)
             except MissingAuthEvents as missing:
-                log.debug("left out of a join", event=event_id, missing=missing.args[0])
+                log.debug("left out of a join", event_id=event_id, missing=missing.args[0])
                 self._missing.add(event_id)
                 continue
             judged[event_id] = item

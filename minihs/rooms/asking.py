@@ -87,11 +87,11 @@ class Asking:
             except MissingAuthEvents as missing:
                 log.info(
                     "left an event out: its auth events are missing",
-                    event=event.event_id,
+                    event_id=event.event_id,
                     missing=missing.args[0],
                 )
             except Exception as error:  # the boundary of one PDU: the others are needed all the same
-                log.error("an event made its check fail", event=event.event_id, exc_info=error)
+                log.error("an event made its check fail", event_id=event.event_id, exc_info=error)
         await batch.commit()
         return refused
 
@@ -119,5 +119,5 @@ class Asking:
             try:
                 found.append(await self.ask(batch, partial(federation.get_event, host, event_id)))
             except FederationError as error:
-                log.info("could not get an event", host=host, event=event_id, error=str(error))
+                log.info("could not get an event", host=host, event_id=event_id, error=str(error))
         return found

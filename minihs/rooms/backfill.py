@@ -93,9 +93,9 @@ class Backfill:
                 await self._place(batch, event, topos[event.event_id], host)
                 stored += 1
             except Defer as error:
-                log.info("could not place an event of the past", event=event.event_id, missing=str(error))
+                log.info("could not place an event of the past", event_id=event.event_id, missing=str(error))
             except Exception as error:  # the boundary of one PDU: the rest of history is not to suffer
-                log.error("an event of the past made its step fail", event=event.event_id, exc_info=error)
+                log.error("an event of the past made its step fail", event_id=event.event_id, exc_info=error)
         await batch.commit()
         return stored > 0
 

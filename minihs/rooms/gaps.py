@@ -97,9 +97,9 @@ class Gaps:
         try:
             await self._place(batch, event, origin, received_ts, Source.MISSING_EVENTS, gap_states)
         except Defer as reason:
-            log.info("could not place a missing event", event=event.event_id, missing=str(reason))
+            log.info("could not place a missing event", event_id=event.event_id, missing=str(reason))
         except Exception as error:  # the boundary of one PDU: those after it go on
-            log.error("a missing event made its step fail", event=event.event_id, exc_info=error)
+            log.error("a missing event made its step fail", event_id=event.event_id, exc_info=error)
 
     async def _place(
         self,

@@ -103,7 +103,9 @@ class Receiver:
                 for item in staged:
                     await self._take(room_id, [item])
             else:
-                log.error("a PDU made its step fail", room=room_id, event=staged[0].event_id, exc_info=error)
+                log.error(
+                    "a PDU made its step fail", room=room_id, event_id=staged[0].event_id, exc_info=error
+                )
                 await self._count_crash(staged[0])
 
     async def _take_together(self, room_id: str, staged: list[Staged]) -> None:
@@ -140,13 +142,13 @@ class Receiver:
     def _defer(self, batch: Batch, item: Staged, reason: str) -> None:
         waiting = inbox.count_deferred(self._parts.db.read, item.room_id, self._parts.now())
         if item.attempts >= MAX_DEFERRALS or waiting + len(batch.deferred) >= MAX_DEFERRED:
-            log.info("gave up on a PDU", event=item.event_id, room=batch.head.room_id, missing=reason)
+            log.info("gave up on a PDU", event_id=item.event_id, room=batch.head.room_id, missing=reason)
             batch.done.append(item.seq)
             return
         pause = min(DEFER_FIRST_MS * 2 ** min(item.attempts, 20), DEFER_MAX_MS)
         pause = int(pause * self._parts.runtime.random.uniform(0.8, 1.2))
         log.info(
-            "deferred a PDU", event=item.event_id, room=batch.head.room_id, missing=reason, pause_ms=pause
+            "deferred a PDU", event_id=item.event_id, room=batch.head.room_id, missing=reason, pause_ms=pause
         )
         batch.deferred.append((item.seq, self._parts.now() + pause))
         self.look_again()
@@ -171,7 +173,7 @@ class Receiver:
     async def _count_crash(self, item: Staged) -> None:
         count = self._crashes.pop(item.seq, 0) + 1
         if count >= MAX_CRASHES:
-            log.error("set a PDU aside", event=item.event_id, room=item.room_id, json=item.json[:2000])
+            log.error("set a PDU aside", event_id=item.event_id, room=item.room_id, json=item.json[:2000])
             await self._parts.db.write(lambda tx: inbox.set_aside(tx, item.seq, keep=MAX_SET_ASIDE))
         else:
             self._crashes[item.seq] = count

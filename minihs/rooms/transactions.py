@@ -136,7 +136,9 @@ class Transactions:
                 if denied:
                     results[event_id] = {"error": "Denied by the room's server ACL."}
                 elif isinstance(result, Refused):
-                    log.info("refused a PDU", origin=origin, event=event_id, room=room_id, reason=result.text)
+                    log.info(
+                        "refused a PDU", origin=origin, event_id=event_id, room=room_id, reason=result.text
+                    )
                     results[event_id] = {"error": result.text}
                 else:
                     results[event_id] = {}
