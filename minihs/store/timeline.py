@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.store.packing import unpack
@@ -208,8 +210,22 @@ def bodies(db: Reader, nids: Collection[int]) -> dict[int, tuple[str, JsonObject
             f"WHERE j.event_nid IN ({marks})",
             part,
         ).fetchall():
-            found[nid] = (event_id, canonical.loads(unpack(packed)))
+            found[nid] = (event_id, _parse(unpack(packed)))
     return found
+
+
+_DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+"""The shortest run of digits that may be an integer outside 64 bits, once all digits are made zeros."""
+
+
+def _parse(data: bytes) -> JsonObject:
+    """What we wrote ourselves, read without the checks that strangers' JSON needs; but orjson would make floats
+    of the largest integers that old rooms may hold."""
+    value: JsonObject = orjson.loads(data)
+    if _LONG_NUMBER in data.translate(_DIGITS):
+        value = canonical.loads(data)
+    return value
 
 
 def txn_ids(db: Reader, nids: Collection[int], user_id: str, device_id: str) -> dict[int, str]:

@@ -48,7 +48,7 @@ def client_events(
     as state does without: these cost a look into the state before each event.
     """
     by_nid = {row.nid: row for row in rows}
-    bodies = timeline.bodies(db, by_nid)
+    bodies = facts.bodies.get(db, by_nid.values())
     redactions = _redactions(db, by_nid, now_ms)
     txn_ids = _txn_ids(db, by_nid, viewer)
     full = [row for row in by_nid.values() if timeline_nids is None or row.nid in timeline_nids]
@@ -171,5 +171,5 @@ def _memberships(db: Reader, facts: GroupFacts, rows: list[EventRow], user_id: s
     with_state = [row for row in rows if row.after_group is not None]
     if not with_state:
         return {}
-    groups = facts.memberships(db, ids.key_nid(db, "m.room.member", user_id), with_state)
+    groups = facts.memberships(db, facts.key(db, "m.room.member", user_id), with_state)
     return {row.nid: groups[row.after_group] or "leave" for row in with_state if row.after_group is not None}

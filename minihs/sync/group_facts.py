@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from minihs.store import ids, state, timeline
 from minihs.store.reader import Reader
 from minihs.store.timeline import EventRow
+from minihs.sync.bodies import Bodies
 
 VISIBILITY = "m.room.history_visibility"
 VISIBILITIES = frozenset({"world_readable", "shared", "invited", "joined"})
@@ -30,14 +31,24 @@ class GroupFacts:
         self._visibility_of_event: dict[int, str] = {}
         self._visibility_of_group: dict[int, str] = {}
         self._membership: dict[tuple[int, int], str | None] = {}
-        self._visibility_key: int | None = None
+        self._keys: dict[tuple[str, str], int] = {}
         self._is_member_key: dict[int, bool] = {}
+        self.bodies = Bodies()
 
     def visibility_key(self, db: Reader) -> int | None:
         """key_nid of ("m.room.history_visibility", ""); None: no room ever had one."""
-        if self._visibility_key is None:
-            self._visibility_key = ids.key_nid(db, VISIBILITY, "")
-        return self._visibility_key
+        return self.key(db, VISIBILITY, "")
+
+    def key(self, db: Reader, type: str, state_key: str) -> int | None:
+        """key_nid of (type, state_key); a key once interned keeps its number."""
+        known = self._room_for(self._keys)
+        self._keys = known
+        nid = known.get((type, state_key))
+        if nid is None:
+            nid = ids.key_nid(db, type, state_key)
+            if nid is not None:
+                known[type, state_key] = nid
+        return nid
 
     def visibilities(self, db: Reader, rows: Iterable[EventRow]) -> dict[int, str]:
         """group → history visibility, for the states before and after these events."""

@@ -186,9 +186,10 @@ class Messages:
 def cuts(db: Reader, room_nid: int, pos: int) -> tuple[Place, Place]:
     """The two cuts that a position of the stream stands for among places.
 
-    What had arrived by then ends at one place, what arrived later begins at another. Mostly they are the same;
-    but what arrives late may belong far back (then they overlap), and history may be missing between them, or
-    may have been fetched since. The lower of the two loses nothing later, the upper one nothing earlier.
+    What had arrived by then ends at one place, what arrived later begins at another. Mostly they are the
+    same; but what arrives late may belong far back (then they overlap), and history may be missing between
+    them, or may have been fetched since. The lower of the two loses nothing later, the upper one nothing
+    earlier.
     """
     upto = Place(*(timeline.place_at_pos(db, room_nid, pos) or _FIRST))
     first = timeline.place_before_pos(db, room_nid, pos)

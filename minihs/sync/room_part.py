@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minihs.store import account_data, ids, receipts, state, sync_rooms, timeline
+from minihs.store import account_data, receipts, state, sync_rooms, timeline
 from minihs.store.account_data import AccountData
 from minihs.sync import selection
 from minihs.sync import unread as unread_counts
@@ -129,7 +129,7 @@ def _fill_unread(context: SyncContext, part: RoomPart, unread: Unread) -> None:
 def _fill_device_lists(context: SyncContext, part: RoomPart, found: RoomState) -> None:
     """With whom the client now shares, or no longer shares, an encrypted room through this one."""
     db, task = context.db, part.task
-    key = ids.key_nid(db, "m.room.encryption", "")
+    key = context.facts.key(db, "m.room.encryption", "")
     if key is None or found.end is None or not state.lookup(db, found.end, (key,)):
         return
     if task.section is Section.LEAVE:

@@ -41,11 +41,11 @@ class Selector:
         rows = [row for row in rows if row.nid not in hidden]
         if self.filter.contains_url is None or not rows:
             return rows
-        bodies = timeline.bodies(self.db, [row.nid for row in rows])
+        bodies = self.facts.bodies.get(self.db, rows)
         return [
             row
             for row in rows
-            if row.nid in bodies and self.filter.allows_content(bodies[row.nid][1].get("content") or {})
+            if row.nid in bodies and self.filter.allows_content(bodies[row.nid].pdu.get("content") or {})
         ]
 
     def _wanted(self, row: EventRow) -> bool:

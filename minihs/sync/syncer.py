@@ -138,12 +138,7 @@ class Syncer:
             )
             return build(context, self._unread)
 
-        since = request.since
-        if (
-            since is None
-            or request.full_state
-            or sync_rooms.current_pos(self._db.read) - since.pos > LONG_ABSENCE
-        ):
+        if self._is_long(request):
             return await self._db.scan(attempt)
         await trio.lowlevel.checkpoint()
         try:
@@ -153,6 +148,12 @@ class Syncer:
             if "interrupted" not in str(error):
                 raise
         return await self._db.scan(attempt)
+
+    def _is_long(self, request: SyncRequest) -> bool:
+        """Is there likely more to read than may be read on the loop?"""
+        if request.since is None or request.full_state:
+            return True
+        return sync_rooms.current_pos(self._db.read) - request.since.pos > LONG_ABSENCE
 
     def _typing_news(self, request: SyncRequest) -> TypingNews:
         typing, since = self._typing, request.since

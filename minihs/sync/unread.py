@@ -22,21 +22,25 @@ from minihs.matrix.push_conditions import CompiledRules, PushContext
 from minihs.store import events, ids, push_rules, receipts, state, sync_rooms, timeline
 from minihs.store.reader import Reader
 from minihs.store.receipts import MAIN, UNTHREADED
-from minihs.store.timeline import NEWEST, EventRow
+from minihs.store.timeline import NEWEST
 from minihs.sync.client_events import client_event
 from minihs.sync.filters import ALL
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.selection import Selector
 
-MAX_COUNTED = 1000
-"""Events of one room that are looked at. A room with more unread shows the count of its newest thousand."""
+CHUNKS = (50, 200, 250, 500)
+"""Events of one room that are looked at, newest first; a room with more unread shows the count of its newest
+thousand. The first count of a room ends with the chunk that reaches what the user has read of the main
+timeline: older notifications in threads are not searched for."""
 
-CHUNK = 200
-"""Events looked at in one go. The first count of a room stops at the first chunk that reaches what the user
-has read of the main timeline: older notifications in threads are not searched for."""
+MAX_COUNTED = sum(CHUNKS)
 
 MAX_KEPT = 5000
 """(user, room) pairs whose counts are kept; beyond that all are dropped and counted again."""
+
+
+MAX_ROOMS = 500
+"""(user, room) pairs of which power levels and the like are kept."""
 
 
 @dataclass(slots=True)
@@ -72,6 +76,7 @@ class Unread:
         self._facts = facts
         self._kept: dict[tuple[str, int], _Kept] = {}
         self._rules: dict[str, tuple[int, CompiledRules]] = {}
+        self._rooms: dict[tuple[str, int], _Room] = {}
 
     def counts(
         self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
@@ -116,13 +121,13 @@ class Unread:
         event."""
         rules = self._compiled(db, user_id, kept.basis[0])
         selector = Selector(db, self._facts, user_id, ALL, kept.basis[1])
-        context = _Context(db, user_id, room_nid)
+        room = self._room(db, user_id, room_nid)
         notifying: list[_Notifying] = []
         own: dict[str, int] = {}
-        for _ in range(MAX_COUNTED // CHUNK):
-            rows = timeline.latest(db, room_nid, kept.upto, upto, CHUNK)
+        for chunk in CHUNKS:
+            rows = timeline.latest(db, room_nid, kept.upto, upto, chunk)
             shown = selector.pick([row for row in rows if row.redacted_by is None])
-            bodies = timeline.bodies(db, [row.nid for row in shown])
+            bodies = self._facts.bodies.get(db, shown)
             for row in shown:
                 if row.nid not in bodies:
                     continue
@@ -131,15 +136,23 @@ class Unread:
                 if row.sender == user_id:
                     own.setdefault(thread, arrival)
                 elif thread not in own and arrival > read.get(thread, 0):
-                    outcome = rules.evaluate(
-                        client_event(event_id, pdu, {}, room_id=room_id), context.of(row)
-                    )
+                    event = client_event(event_id, pdu, {}, room_id=room_id)
+                    outcome = rules.evaluate(event, room.context(row.sender))
                     if outcome is not None and outcome.notify:
                         notifying.append(_Notifying(arrival, thread, outcome.highlight))
-            if len(rows) < CHUNK or MAIN in own or (rows[-1].arrival or 0) <= read.get(MAIN, 0):
+            if len(rows) < chunk or MAIN in own or (rows[-1].arrival or 0) <= read.get(MAIN, 0):
                 break
             upto = (rows[-1].arrival or 0) - 1
         return notifying[::-1], own
+
+    def _room(self, db: Reader, user_id: str, room_nid: int) -> _Room:
+        group = timeline.state_at_pos(db, room_nid, NEWEST)
+        room = self._rooms.get((user_id, room_nid))
+        if room is None or room.group != group:
+            if len(self._rooms) > MAX_ROOMS:
+                self._rooms = {}
+            room = self._rooms[user_id, room_nid] = _Room(db, user_id, room_nid, group)
+        return room
 
     def _compiled(self, db: Reader, user_id: str, rules_pos: int) -> CompiledRules:
         known = self._rules.get(user_id)
@@ -151,32 +164,21 @@ class Unread:
         return known[1]
 
 
-class _Context:
-    """What push conditions need to know of the room, looked up once for a run of events."""
+class _Room:
+    """What push conditions need to know of a room, as of one state of it."""
 
-    def __init__(self, db: Reader, user_id: str, room_nid: int) -> None:
-        self._db = db
-        self._room_nid = room_nid
-        self._user_id = user_id
-        self._levels: PowerLevels | None = None
-        self._members = 0
-        self._notifications: dict[str, int] = {}
-        self._name: str | None = None
+    __slots__ = ("group", "levels", "members", "name", "notifications")
 
-    def of(self, row: EventRow) -> PushContext:
-        levels = self._levels or self._load()
-        return PushContext(self._members, levels.user(row.sender), self._notifications, self._name)
-
-    def _load(self) -> PowerLevels:
-        db = self._db
-        self._members = sync_rooms.joined_count(db, self._room_nid)
+    def __init__(self, db: Reader, user_id: str, room_nid: int, group: int | None) -> None:
+        self.group = group
+        self.members = sync_rooms.joined_count(db, room_nid)
         keys = [
             ids.key_nid(db, "m.room.power_levels", ""),
             ids.key_nid(db, "m.room.create", ""),
-            ids.key_nid(db, "m.room.member", self._user_id),
+            ids.key_nid(db, "m.room.member", user_id),
         ]
-        group = timeline.state_at_pos(db, self._room_nid, NEWEST)
-        nids = {} if group is None else state.lookup(db, group, [key for key in keys if key is not None])
+        wanted = [key for key in keys if key is not None]
+        nids = {} if group is None else state.lookup(db, group, wanted)
         found = events.get_nids(db, nids.values())
 
         def at(place: int) -> Event | None:
@@ -184,13 +186,18 @@ class _Context:
             return None if stored is None else stored.event
 
         power_levels, member = at(0), at(2)
-        self._levels = PowerLevels(power_levels, at(1))
+        self.levels = PowerLevels(power_levels, at(1))
         notifications = power_levels.content.get("notifications") if power_levels is not None else None
-        if isinstance(notifications, dict):
-            self._notifications = {key: value for key, value in notifications.items() if type(value) is int}
+        self.notifications = {
+            key: value
+            for key, value in (notifications.items() if isinstance(notifications, dict) else ())
+            if type(value) is int
+        }
         name = None if member is None else member.content.get("displayname")
-        self._name = name if isinstance(name, str) else None
-        return self._levels
+        self.name = name if isinstance(name, str) else None
+
+    def context(self, sender: str) -> PushContext:
+        return PushContext(self.members, self.levels.user(sender), self.notifications, self.name)
 
 
 def _joined_pos(db: Reader, user_id: str, room_nid: int) -> int:

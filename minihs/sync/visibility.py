@@ -23,7 +23,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from minihs.matrix.errors import MatrixError, forbidden
-from minihs.store import ids, rooms, sync_rooms, timeline
+from minihs.store import rooms, sync_rooms, timeline
 from minihs.store.events import StoredEvent
 from minihs.store.reader import Reader
 from minihs.store.sync_rooms import Span
@@ -100,7 +100,7 @@ def visible(db: Reader, facts: GroupFacts, user_id: str, rows: Sequence[EventRow
     """The nids of those events (all of one room) that the user may see."""
     if not rows:
         return set()
-    own_key = ids.key_nid(db, "m.room.member", user_id)
+    own_key = facts.key(db, "m.room.member", user_id)
     spans = sync_rooms.spans(db, user_id, rows[0].room_nid)
     is_joined = bool(spans) and spans[-1].membership == "join"
     left = left_at(spans)

@@ -264,10 +264,14 @@ async def test_history_fetched_into_a_gap_is_found_from_the_token_before_it(worl
             def fill(tx: Tx) -> None:
                 tx.execute("DELETE FROM backward_extremities WHERE room_nid = ?", (nid,))
                 tx.execute("INSERT INTO event_ids (event_nid, event_id) VALUES (999999, '$between')")
+                columns = [row[1] for row in tx.execute("PRAGMA table_info (events)").fetchall()]
+                values = ", ".join(
+                    {"event_nid": "999999", "topo": "topo - 1", "arrival": "-1"}.get(name, name)
+                    for name in columns
+                )
                 tx.execute(
-                    "INSERT INTO events SELECT 999999, room_nid, type, sender, key_nid, membership, depth, "
-                    "ts, received_ts, outcome, reason, outlier, before_group, before_group, topo - 1, -1, "
-                    "auth_nids, redacted_by FROM events WHERE event_nid = ?",
+                    f"INSERT INTO events ({', '.join(columns)}) SELECT {values} FROM events "
+                    "WHERE event_nid = ?",
                     (after_nid,),
                 )
                 tx.execute(
