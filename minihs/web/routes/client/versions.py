@@ -12,10 +12,15 @@ SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in rang
 """All that we answer to, not only the newest: some clients refuse a server that names none of v1.1 to v1.9.
 """
 
+UNSTABLE_FEATURES = {
+    # Element sets up cross-signing only where it finds this, though it has been in the specification since 1.1.
+    "org.matrix.e2e_cross_signing": True,
+}
+
 
 @routes.get("/_matrix/client/versions", auth=NONE)
 async def versions(_: Call) -> JsonObject:
-    return {"versions": SPEC_VERSIONS, "unstable_features": {}}
+    return {"versions": SPEC_VERSIONS, "unstable_features": UNSTABLE_FEATURES}
 
 
 @routes.get("/_matrix/client/v3/capabilities", auth=CLIENT)

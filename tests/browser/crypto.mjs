@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// End-to-end encryption with the crypto of matrix-js-sdk (which is that of the Rust SDK), without a browser:
+// cross-signing, secret storage, key backup, a second device that restores everything, a reset of the keys.
+// node crypto.mjs BASE_URL ALICE PASSWORD BOB PASSWORD; prints one line per step, ends at the first failure.
+Promise.withResolvers ??= function () { // Node.js before 22
+  let resolve, reject;
+  const promise = new Promise((yes, no) => { resolve = yes; reject = no; });
+  return { promise, resolve, reject };
+};
+const sdk = await import("matrix-js-sdk");
+
+const [baseUrl, alice, alicesPassword, bob, bobsPassword] = process.argv.slice(2);
+const passwords = { [alice]: alicesPassword, [bob]: bobsPassword };
+const PATIENCE_MS = 30_000;
+const secretKeys = {};
+
+function step(name, good) {
+  console.log(good ? "ok  " : "FAIL", name);
+  if (!good) process.exit(1);
+}
+
+async function until(name, check) {
+  const end = Date.now() + PATIENCE_MS;
+  while (Date.now() < end) {
+    const found = await check();
+    if (found) { step(name, true); return found; }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  step(name, false);
+}
+
+async function signIn(user) {
+  const session = await sdk.createClient({ baseUrl }).loginRequest({
+    type: "m.login.password", identifier: { type: "m.id.user", user }, password: passwords[user],
+  });
+  const client = sdk.createClient({
+    baseUrl, userId: session.user_id, accessToken: session.access_token, deviceId: session.device_id,
+    cryptoCallbacks: {
+      getSecretStorageKey: async ({ keys }) => {
+        const id = Object.keys(keys).find((each) => secretKeys[each]);
+        return id ? [id, secretKeys[id]] : null;
+      },
+      cacheSecretStorageKey: (id, _info, key) => { secretKeys[id] = key; },
+    },
+  });
+  await client.initRustCrypto({ useIndexedDB: false });
+  await client.startClient({ initialSyncLimit: 20 });
+  await until(`${user} syncs`, () => client.isInitialSyncComplete());
+  return client;
+}
+
+let confirmations = 0;
+const confirmBy = (client) => async (request) => {
+  try {
+    return await request(null);
+  } catch (error) {
+    if (!error.data?.flows) throw error;
+    confirmations += 1;
+    const user = client.getUserIdLocalpart();
+    const identifier = { type: "m.id.user", user };
+    return request({ type: "m.login.password", identifier, password: passwords[user], session: error.data.session });
+  }
+};
+
+const anna = await signIn(alice);
+const berta = await signIn(bob);
+for (const client of [anna, berta]) {
+  await client.getCrypto().bootstrapCrossSigning({ authUploadDeviceSigningKeys: confirmBy(client) });
+}
+step("cross-signing is set up without a password", (await anna.getCrypto().isCrossSigningReady()) && confirmations === 0);
+
+const recovery = await anna.getCrypto().createRecoveryKeyFromPassphrase("a passphrase");
+await anna.getCrypto().bootstrapSecretStorage({
+  createSecretStorageKey: async () => recovery, setupNewSecretStorage: true, setupNewKeyBackup: true,
+});
+step("secret storage is set up", await anna.getCrypto().isSecretStorageReady());
+await anna.getCrypto().checkKeyBackupAndEnable();
+step("the key backup is in use", await anna.getCrypto().getActiveSessionBackupVersion());
+
+const { room_id: room } = await anna.createRoom({
+  preset: "private_chat", invite: [berta.getUserId()],
+  initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
+});
+await until("the invite comes", () => berta.getRoom(room)?.getMyMembership() === "invite");
+await berta.joinRoom(room);
+await until("the join is seen", () => anna.getRoom(room)?.getJoinedMemberCount() === 2);
+await anna.sendTextMessage(room, "a secret");
+const read = (client) => client.getRoom(room)?.getLiveTimeline().getEvents()
+  .some((event) => event.isEncrypted() && event.getContent().body === "a secret");
+await until("the message is read", () => read(berta));
+await until("its key is backed up", async () => {
+  const headers = { Authorization: `Bearer ${anna.getAccessToken()}` }; // the library would show what it remembers
+  return (await (await fetch(`${baseUrl}/_matrix/client/v3/room_keys/version`, { headers })).json()).count > 0;
+});
+
+const second = await signIn(alice);
+await second.getCrypto().userHasCrossSigningKeys(second.getUserId(), true);
+await second.getCrypto().bootstrapCrossSigning({});
+const isVerified = async (client) =>
+  (await client.getCrypto().getDeviceVerificationStatus(second.getUserId(), second.getDeviceId()))?.crossSigningVerified;
+await until("the second device is verified by secret storage", () => isVerified(second));
+await until("the first device sees it so", () => isVerified(anna));
+await second.getCrypto().loadSessionBackupPrivateKeyFromSecretStorage();
+const restored = await second.getCrypto().restoreKeyBackup({});
+step("the backup is restored", restored.imported > 0 && restored.imported === restored.total);
+await until("the second device reads what was said before", async () => {
+  for (const event of second.getRoom(room)?.getLiveTimeline().getEvents() ?? []) await second.decryptEventIfNeeded(event);
+  return read(second);
+});
+await until("the other user sees both devices", async () =>
+  (await berta.getCrypto().getUserDeviceInfo([anna.getUserId()])).get(anna.getUserId())?.size === 2);
+
+await anna.getCrypto().bootstrapCrossSigning({
+  setupNewCrossSigning: true, authUploadDeviceSigningKeys: confirmBy(anna),
+});
+step("replacing the keys takes the password", (await anna.getCrypto().isCrossSigningReady()) && confirmations === 1);
+process.exit(0);
