@@ -13,7 +13,7 @@ SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in rang
 """
 
 UNSTABLE_FEATURES = {
-    # Element sets up cross-signing only where it finds this, though it has been in the specification since 1.1.
+    # Element sets up cross-signing only where it finds this, though the specification has it since 1.1.
     "org.matrix.e2e_cross_signing": True,
 }
 
