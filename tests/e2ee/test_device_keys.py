@@ -37,7 +37,7 @@ async def claim_many(keys: DeviceKeys, times: int) -> list[str]:
             scope = trio.CancelScope()
             nursery.start_soon(claim, scope)
             if i % 7 == 3:
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
                 scope.cancel()
     return names
 
