@@ -59,9 +59,12 @@ class HostsFile:
 class DnsResolver:
     """Names to addresses the way the system would, plus SRV."""
 
-    def __init__(self, hosts: HostsFile | None = None) -> None:
+    def __init__(
+        self, hosts: HostsFile | None = None, resolver: dns.asyncresolver.Resolver | None = None
+    ) -> None:
+        """By default with the system's hosts file and name servers."""
         self._hosts = HostsFile() if hosts is None else hosts
-        self._resolver: dns.asyncresolver.Resolver | None = None
+        self._resolver = resolver
 
     async def addresses(self, host: str) -> list[str]:
         host = host.rstrip(".").lower()

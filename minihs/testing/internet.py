@@ -256,6 +256,8 @@ class Internet:
         try:
             with record.scope:
                 await handler(stream, peer, (target.address, port))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the other side went away in the middle
         finally:
             self._connections.remove(record)
             await trio.aclose_forcefully(stream)

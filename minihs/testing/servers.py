@@ -7,8 +7,8 @@
         room_id = await alice.create_room(preset="public_chat")
         await bob.join(room_id, "one.test")
 
-Run it under a clock that jumps (`testing.clock.run_virtual`): time-outs and pauses then cost nothing. A server
-can be stopped and started again on its own data, or cut off from others (`world.internet`).
+Run it under a clock that jumps (`testing.clock.run_virtual`): time-outs and pauses then cost nothing.
+A server can be stopped and started again on its own data, or cut off from others (`world.internet`).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from collections import deque
 from dataclasses import dataclass, field
@@ -82,10 +83,14 @@ class Pipe:
         self._pieces.clear()
         self.notify()
 
-    async def send(self, data: bytes) -> None:
-        while self._size >= WINDOW and not self.broken:
+    async def until_room(self) -> None:
+        while self._size >= WINDOW and not self.broken and not self._ended:
             await self._changed.wait()
-        await trio.lowlevel.checkpoint()
+
+    async def send(self, data: bytes) -> None:
+        await self.until_room()
+        if self._ended:
+            raise trio.ClosedResourceError("this end was closed")
         if self.broken:
             raise trio.BrokenResourceError("the connection was reset")
         # A piece never overtakes the one before it.
@@ -131,37 +136,65 @@ class LinkStream(trio.abc.HalfCloseableStream):
         self._outgoing = outgoing
         self._incoming = incoming
         self._closed = False
+        self._eof_sent = False
         self._sending = False
+        self._receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self._sending:
             raise trio.BusyResourceError("another task is sending")
-        if self._closed:
-            raise trio.ClosedResourceError
         self._sending = True
         try:
+            await trio.lowlevel.checkpoint()
             view = memoryview(data)
             for start in range(0, len(view), WINDOW):
+                self._check_open()
                 await self._outgoing.send(bytes(view[start : start + WINDOW]))
+            self._check_open()
         finally:
             self._sending = False
 
+    def _check_open(self) -> None:
+        if self._closed or self._eof_sent:
+            raise trio.ClosedResourceError("this end was closed")
+
     async def wait_send_all_might_not_block(self) -> None:
-        if self._closed:
-            raise trio.ClosedResourceError
-        await trio.lowlevel.checkpoint()
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
+        self._sending = True
+        try:
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            await self._outgoing.until_room()
+            self._check_open()
+        finally:
+            self._sending = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if self._closed:
-            raise trio.ClosedResourceError
-        data = await self._incoming.receive(65536 if max_bytes is None else max_bytes)
-        if self._closed:
-            raise trio.ClosedResourceError
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving")
+        if operator.index(1 if max_bytes is None else max_bytes) < 1:
+            await trio.lowlevel.checkpoint()
+            raise ValueError("max_bytes must be at least 1")
+        self._receiving = True
+        try:
+            data = await self._incoming.receive(65536 if max_bytes is None else max_bytes)
+        except trio.BrokenResourceError:
+            if self._closed:
+                raise trio.ClosedResourceError("this end was closed") from None
+            raise
+        finally:
+            self._receiving = False
         return data
 
     async def send_eof(self) -> None:
-        self._outgoing.end()
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
         await trio.lowlevel.checkpoint()
+        if self._closed:
+            raise trio.ClosedResourceError("this end was closed")
+        self._eof_sent = True
+        self._outgoing.end()
 
     async def aclose(self) -> None:
         if not self._closed:

@@ -1,0 +1,517 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to other servers: how they are signed, bounded, ended and told apart when they fail."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+import trio
+from werkzeug.datastructures import Headers
+
+from minihs.federation import client as client_module
+from minihs.federation import pools as pools_module
+from minihs.federation.keyring import Keyring
+from minihs.federation.own_keys import OwnKeys
+from minihs.federation.request_auth import RequestAuth
+from minihs.federation.transport import FAILURE_MEMORY, Request, path
+from minihs.matrix.federation_errors import RemoteProtocolError, RemoteRefused, Unreachable
+from minihs.testing.hostile import KEY_PATH, Received, Reply, ScriptedPeer
+from minihs.testing.internet import SocketAddress
+from tests.federation.kit import Caller
+
+V1 = "/_matrix/federation/v1"
+
+
+@pytest.fixture
+async def peer(us: Caller) -> ScriptedPeer:
+    return ScriptedPeer(us.internet, "peer.test", clock=us.clock)
+
+
+async def test_path_segments_are_encoded_each_as_a_whole() -> None:
+    assert path("/a", "!r:x", "$e/+ %?#ü") == "/a/%21r%3Ax/%24e%2F%2B%20%25%3F%23%C3%BC"
+
+
+async def test_our_requests_pass_our_own_checks(us: Caller, peer: ScriptedPeer) -> None:
+    """What we send, the other side (with the same eyes as ours) accepts as ours."""
+    peer.on("GET", "/", {})
+    peer.on("PUT", "/", {})
+    await us.client.make_join("peer.test", "!room/x:peer.test", "@ü ?:us.test", ["11", "12"])
+    await us.client.put_json("peer.test", "/x", {"b": [1, {"ä": None}], "a": 1.5}, [("q", "a b&c")])
+    theirs = OwnKeys("peer.test", peer.key, us.runtime.clock)
+    keyring = Keyring(theirs, us.db, us.runtime, us.client)
+    our_keys = ScriptedPeer(us.internet, "us.test", key=us.key, clock=us.clock)
+    keyring._fetcher._client = _AsPeer(our_keys)  # type: ignore[assignment]  # asks us directly
+    auth = RequestAuth("peer.test", keyring)
+    for request in peer.requests:
+        headers = Headers([("Authorization", request.headers["authorization"])])
+        assert await auth.authenticate(request.method, request.uri, headers, request.json) == "us.test"
+    assert peer.requests[0].uri == (
+        f"{V1}/make_join/%21room%2Fx%3Apeer.test/%40%C3%BC%20%3F%3Aus.test?ver=11&ver=12"
+    )
+    assert peer.requests[1].headers["content-type"] == "application/json"
+
+
+class _AsPeer:
+    def __init__(self, peer: ScriptedPeer) -> None:
+        self._peer = peer
+
+    async def server_keys(self, server: str) -> Any:
+        return self._peer.key_document()
+
+
+async def test_key_requests_are_not_signed(us: Caller, peer: ScriptedPeer) -> None:
+    await us.client.server_keys("peer.test")
+    assert "authorization" not in peer.requests[0].headers
+
+
+# -- how it can fail --
+
+
+async def test_refusals_carry_what_the_server_said(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("GET", "/", Reply(403, {"errcode": "M_FORBIDDEN", "error": "no", "more": 5}))
+    with pytest.raises(RemoteRefused) as caught:
+        await us.client.get_json("peer.test", "/x")
+    assert (caught.value.status, caught.value.errcode, caught.value.error) == (403, "M_FORBIDDEN", "no")
+    assert caught.value.body["more"] == 5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(500, body=b"<html>"),
+        Reply(404, json=["x"]),
+        Reply(400, json={"errcode": 5, "error": ["x"]}),
+        Reply(502, body=b""),
+        Reply(302, headers=[("Location", "https://elsewhere.test/")]),
+        Reply(400, body=b"x" * 1_000_000),
+        Reply(404, body=b'{"errcode": "\\ud800"}'),
+    ],
+    ids=lambda reply: repr(reply)[:50],
+)
+async def test_refusals_need_not_be_well_formed(us: Caller, peer: ScriptedPeer, reply: Reply) -> None:
+    peer.on("GET", "/", reply)
+    with pytest.raises(RemoteRefused) as caught:
+        await us.client.get_json("peer.test", "/x")
+    assert caught.value.status == reply.status
+    assert caught.value.errcode == "M_UNKNOWN"
+    assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=b"not json"),
+        Reply(body=b""),
+        Reply(json=[1]),
+        Reply(json="x"),
+        Reply(json=None),
+        Reply(body=b"[" * 1000 + b"]" * 1000),
+        Reply(body=b'{"a": NaN}'),
+        Reply(raw=b"HTTP/1.1 banana\r\n\r\n"),
+        Reply(raw=b"220 mail.peer.test ESMTP\r\n\r\n"),
+        Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
+        Reply(raw=b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000 + b"\r\n\r\n"),
+    ],
+    ids=lambda reply: repr(reply)[:60],
+)
+async def test_rubbish_is_the_other_servers_fault(us: Caller, peer: ScriptedPeer, reply: Reply) -> None:
+    peer.on("GET", "/", reply)
+    with pytest.raises(RemoteProtocolError):
+        await us.client.get_json("peer.test", "/x")
+
+
+async def test_an_answer_that_breaks_off_is_not_taken_for_whole(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("GET", "/", Reply(raw=b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"a": 1}'))
+    with pytest.raises((RemoteProtocolError, Unreachable)):
+        await us.client.get_json("peer.test", "/x")
+
+
+@pytest.mark.parametrize("signed_length", [True, False])
+async def test_answers_are_cut_off_at_their_cap(us: Caller, peer: ScriptedPeer, signed_length: bool) -> None:
+    body = b'{"x": "' + b"y" * 900_000 + b'"}'
+    peer.on("GET", "/fits", Reply(body=body))
+    peer.on("GET", "/large", Reply(body=body) if signed_length else Reply(body=b"y" * 1000, endless=True))
+    await us.client.get_json("peer.test", "/fits", max_bytes=len(body))
+    with pytest.raises(RemoteProtocolError, match="larger than"):
+        await us.client.get_json("peer.test", "/large", max_bytes=len(body) - 1)
+    assert us.internet.link(us.host, peer.host).bytes < 4_000_000
+
+
+async def test_every_request_has_a_deadline(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("GET", "/silent", Reply(delay=10_000))
+
+    async def drip(stream: trio.abc.Stream, _: SocketAddress, __: SocketAddress) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while True:
+            await stream.send_all(b" ")
+            await trio.sleep(1)
+
+    us.internet.host("drip.test").listen(8448, drip)
+    for server in ("peer.test", "drip.test"):
+        start = trio.current_time()
+        with pytest.raises(Unreachable, match="in time"):
+            await us.client.get_json(server, "/silent", within=30)
+        assert trio.current_time() - start == pytest.approx(30)
+    assert us.pools._entries["drip.test"].pool.connections == []
+
+
+async def test_a_server_that_could_not_be_reached_is_not_tried_again_at_once(
+    us: Caller, peer: ScriptedPeer
+) -> None:
+    peer.on("GET", "/", {})
+    peer.host.down()
+    with pytest.raises(Unreachable):
+        await us.client.get_json("peer.test", "/x")
+    peer.host.up()
+    with pytest.raises(Unreachable):
+        await us.client.get_json("peer.test", "/x")
+    assert peer.requests == []
+    us.client.heard_from("peer.test")
+    assert await us.client.get_json("peer.test", "/x") == {}
+
+
+async def test_but_it_is_a_moment_later(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("GET", "/", {})
+    peer.host.down()
+    with pytest.raises(Unreachable):
+        await us.client.get_json("peer.test", "/x")
+    peer.host.up()
+    await trio.sleep(FAILURE_MEMORY + 0.1)
+    assert await us.client.get_json("peer.test", "/x") == {}
+
+
+@pytest.mark.parametrize("name", ["us.test", "no server name", "", "x" * 300])
+async def test_there_is_nobody_to_ask(us: Caller, name: str) -> None:
+    with pytest.raises(Unreachable):
+        await us.client.version(name)
+    assert us.internet.dns.queries == []
+
+
+# -- connections --
+
+
+async def test_connections_are_used_again(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("GET", "/", {})
+    assert not us.client.is_connected("peer.test")
+    for _ in range(10):
+        await us.client.get_json("peer.test", "/x")
+    assert us.internet.link(us.host, peer.host).connections == 1
+    assert us.client.is_connected("peer.test")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_a_connection_that_the_peer_closed_meanwhile_costs_nothing(
+    us: Caller, peer: ScriptedPeer, method: str
+) -> None:
+    peer.on(method, "/", Reply(close=True))
+    for _ in range(3):
+        await us.client._object(Request(method, "peer.test", "/x", content=b"{}"), 30, 1000)
+    assert len(peer.requests) == 3
+
+
+async def test_a_connection_closed_in_the_middle_of_the_request_is_retried_once(
+    us: Caller, peer: ScriptedPeer
+) -> None:
+    answers = iter([Reply(), Reply(raw=b""), Reply(), Reply(raw=b""), Reply(raw=b"")])
+    peer.on("GET", "/", lambda _: next(answers))
+    await us.client.get_json("peer.test", "/1")
+    await us.client.get_json("peer.test", "/2")
+    with pytest.raises(Unreachable, match="without an answer"):
+        await us.client.get_json("peer.test", "/3")
+    assert [request.path for request in peer.requests] == ["/1", "/2", "/2", "/3", "/3"]
+
+
+async def test_a_post_is_not_sent_twice(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("POST", "/", Reply(raw=b""))
+    with pytest.raises(Unreachable):
+        await us.client.post_json("peer.test", "/x", {})
+    assert len(peer.requests) == 1
+
+
+async def test_cancelled_requests_leave_the_pool_clean(us: Caller, peer: ScriptedPeer) -> None:
+    """At whatever moment a request is cancelled, no connection stays taken, and the next request works."""
+    us.internet.latency = 0.01
+    peer.on("GET", "/", Reply(body=b'{"x": "' + b"y" * 600_000 + b'"}', delay=0.02))
+    moment, finished = 0.0, False
+    while not finished:
+        with trio.move_on_after(moment):
+            await us.client.get_json("peer.test", "/x", within=100)
+            finished = True
+        entry = us.pools._entries.get("peer.test")
+        if entry is not None:
+            assert entry.users == 0
+            assert entry.pool._requests == []
+            assert all(connection.is_idle() for connection in entry.pool.connections)
+        moment += 0.004
+    assert moment > 0.05
+    peer.on("GET", "/", {})
+    assert await us.client.get_json("peer.test", "/x") == {}
+
+
+async def test_four_requests_to_one_server_run_at_once_and_a_fifth_waits_its_turn(
+    us: Caller, peer: ScriptedPeer
+) -> None:
+    peer.on("GET", "/", Reply(delay=10))
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(us.client.get_json, "peer.test", "/x")
+    assert trio.current_time() - start == pytest.approx(20, abs=1)
+    assert us.internet.link(us.host, peer.host).connections == 4
+
+
+async def test_one_slow_server_does_not_slow_the_others(us: Caller, peer: ScriptedPeer) -> None:
+    slow = ScriptedPeer(us.internet, "slow.test", clock=us.clock)
+    slow.on("GET", "/", Reply(delay=25))
+    peer.on("GET", "/", {})
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(_ignoring_errors, us, "slow.test")
+        await trio.sleep(1)
+        start = trio.current_time()
+        await us.client.get_json("peer.test", "/x")
+        assert trio.current_time() - start < 1
+        nursery.cancel_scope.cancel()
+
+
+async def _ignoring_errors(us: Caller, server: str) -> None:
+    try:
+        await us.client.get_json(server, "/x")
+    except Unreachable:
+        pass
+
+
+async def test_pools_have_an_end_and_unused_ones_are_closed(
+    us: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools_module, "MAX_POOLS", 5)
+    peers = [ScriptedPeer(us.internet, f"p{number}.test", clock=us.clock) for number in range(20)]
+    for each in peers:
+        each.on("GET", "/", {})
+        await us.client.get_json(each.name, "/x")
+        assert len(us.pools) <= 5
+    await trio.sleep(pools_module.IDLE_SECONDS + 1)
+    await us.client.get_json("p0.test", "/x")
+    assert len(us.pools) == 1
+
+
+async def test_a_pool_in_use_is_not_closed_under_its_user(
+    us: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools_module, "MAX_POOLS", 1)
+    slow = ScriptedPeer(us.internet, "slow.test", clock=us.clock)
+    slow.on("GET", "/", Reply(json={"slow": True}, delay=10))
+    other = ScriptedPeer(us.internet, "other.test", clock=us.clock)
+    other.on("GET", "/", {})
+    answers: list[Any] = []
+
+    async def ask() -> None:
+        answers.append(await us.client.get_json("slow.test", "/x"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.sleep(1)
+        await us.client.get_json("other.test", "/x")
+        await us.pools.forget("slow.test")
+    assert answers == [{"slow": True}]
+
+
+# -- calls --
+
+
+JOIN = f"{'/_matrix/federation/v2'}/send_join/"
+
+
+async def test_a_join_is_spooled_and_split(us: Caller, peer: ScriptedPeer) -> None:
+    answer = {
+        "auth_chain": [{"n": number} for number in range(3)],
+        "members_omitted": True,
+        "event": {"signed": True},
+        "servers_in_room": ["a.test"],
+        "state": [{"n": number, "pad": "x" * 1000} for number in range(5000)],
+        "unknown": {"deep": [[[1.5]]]},
+    }
+    peer.on("PUT", JOIN, answer)
+    async with us.client.send_join("peer.test", "!r:x", "$e", {"a": 1}, omit_members=True) as join:
+        assert len(join.state) == 5000
+        assert json.loads(join.state[4999])["n"] == 4999
+        assert [json.loads(each)["n"] for each in join.state[:3]] == [0, 1, 2]
+        assert [json.loads(each)["n"] for each in join.auth_chain] == [0, 1, 2]
+        assert join.event == {"signed": True}
+        assert join.members_omitted
+        assert join.servers_in_room == ["a.test"]
+        assert join.size > 5_000_000
+    assert peer.requests[0].uri == JOIN + "%21r%3Ax/%24e?omit_members=true"
+    assert peer.requests[0].json == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {},
+        {"state": []},
+        {"state": {}, "auth_chain": []},
+        {"state": [], "auth_chain": 5},
+        {"state": [], "auth_chain": [], "event": 5},
+        {"state": [], "auth_chain": [], "members_omitted": "yes"},
+        {"state": [], "auth_chain": [], "servers_in_room": [5]},
+        Reply(body=b""),
+        Reply(body=b"{"),
+        Reply(body=b'{"state": [{"a": 1}, {"a": ], "auth_chain": []}'),
+        Reply(body=b'{"auth_chain": [], "state": [' + b"[" * 100_000 + b"]" * 100_000 + b"]}"),
+        Reply(body=b'{"auth_chain": [], "state": [], "event": {"a": "\\ud800"}}'),
+        Reply(body=b'\xff{"auth_chain": [], "state": []}'),
+    ],
+    ids=lambda answer: repr(answer)[:50],
+)
+async def test_a_join_answer_that_is_none_is_refused(us: Caller, peer: ScriptedPeer, answer: Any) -> None:
+    peer.on("PUT", JOIN, answer)
+    with pytest.raises(RemoteProtocolError):
+        async with us.client.send_join("peer.test", "!r:x", "$e", {}):
+            pytest.fail("it was accepted")
+
+
+async def test_a_join_answer_has_a_cap(
+    us: Caller, peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "SPOOL_BYTES", 100_000)
+    peer.on("PUT", JOIN, Reply(body=b" " * 10_000, endless=True))
+    with pytest.raises(RemoteProtocolError, match="larger than"):
+        async with us.client.send_join("peer.test", "!r:x", "$e", {}):
+            pytest.fail("it was accepted")
+    assert us.internet.link(us.host, peer.host).bytes < 2_000_000
+
+
+async def test_a_refused_join_is_a_refusal(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("PUT", JOIN, Reply(403, {"errcode": "M_FORBIDDEN"}))
+    with pytest.raises(RemoteRefused):
+        async with us.client.send_join("peer.test", "!r:x", "$e", {}):
+            pytest.fail("it was accepted")
+
+
+async def test_errors_of_the_one_who_reads_a_join_pass_through(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("PUT", JOIN, {"state": [], "auth_chain": []})
+    with pytest.raises(ZeroDivisionError):
+        async with us.client.send_join("peer.test", "!r:x", "$e", {}):
+            math.floor(1 / 0)
+
+
+INVITE_V1, INVITE_V2 = "/_matrix/federation/v1/invite/", "/_matrix/federation/v2/invite/"
+
+
+async def test_an_invite_goes_by_version_2(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("PUT", INVITE_V2, {"event": {"signed": 1}})
+    answer = await us.client.invite("peer.test", "!r:x", "$e", "11", {"a": 1}, [{"type": "m.room.create"}])
+    assert answer == {"signed": 1}
+    assert peer.requests[0].json == {
+        "event": {"a": 1},
+        "room_version": "11",
+        "invite_room_state": [{"type": "m.room.create"}],
+    }
+
+
+@pytest.mark.parametrize("status", [400, 404])
+async def test_an_old_server_gets_invites_of_old_rooms_by_version_1(
+    us: Caller, peer: ScriptedPeer, status: int
+) -> None:
+    peer.on("PUT", INVITE_V2, Reply(status, {"errcode": "M_UNRECOGNIZED"}))
+    peer.on("PUT", INVITE_V1, [200, {"event": {"signed": 1}}])
+    assert await us.client.invite("peer.test", "!r:x", "$e", "1", {"a": 1}, [{"b": 2}]) == {"signed": 1}
+    assert peer.requests[1].json == {"a": 1, "unsigned": {"invite_room_state": [{"b": 2}]}}
+    with pytest.raises(RemoteRefused):
+        await us.client.invite("peer.test", "!r:x", "$e", "11", {"a": 1}, [])
+    assert len(peer.received(INVITE_V1)) == 1
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_other_refusals_of_an_invite_are_final(us: Caller, peer: ScriptedPeer, status: int) -> None:
+    peer.on("PUT", INVITE_V2, Reply(status))
+    with pytest.raises(RemoteRefused):
+        await us.client.invite("peer.test", "!r:x", "$e", "1", {}, [])
+    assert peer.received(INVITE_V1) == []
+
+
+CALLS: dict[str, tuple[str, Any, Any]] = {
+    "get_missing_events": ("POST", {"events": [{"a": 1}]}, [{"a": 1}]),
+    "get_event": ("GET", {"pdus": [{"a": 1}]}, {"a": 1}),
+    "get_state_ids": ("GET", {"pdu_ids": ["$a"], "auth_chain_ids": ["$b"]}, (["$a"], ["$b"])),
+    "get_state": ("GET", {"pdus": [1], "auth_chain": [2]}, ([1], [2])),
+    "get_event_auth": ("GET", {"auth_chain": [{}]}, [{}]),
+    "backfill": ("GET", {"pdus": [{}]}, [{}]),
+    "timestamp_to_event": ("GET", {"event_id": "$a", "origin_server_ts": 5}, ("$a", 5)),
+    "query_directory": ("GET", {"room_id": "!r:x", "servers": ["a.test", 5, "b c"]}, ("!r:x", ["a.test"])),
+}
+ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "get_missing_events": (("!r:x",), {"earliest": ["$a"], "latest": ["$b"], "limit": 5}),
+    "get_event": (("$a",), {}),
+    "get_state_ids": (("!r:x", "$a"), {}),
+    "get_state": (("!r:x", "$a"), {}),
+    "get_event_auth": (("!r:x", "$a"), {}),
+    "backfill": (("!r:x", ["$a", "$b"], 10), {}),
+    "timestamp_to_event": (("!r:x", 5, "f"), {}),
+    "query_directory": (("#a:x",), {}),
+}
+RUBBISH: list[Any] = [
+    {"events": 5, "pdus": {}, "auth_chain": "x", "pdu_ids": [5], "auth_chain_ids": 5, "room_id": 5},
+    {"events": None, "pdus": None, "auth_chain": None, "pdu_ids": ["x"], "event_id": 5, "room_id": "r"},
+    {"events": {}, "pdus": "", "auth_chain": {}, "pdu_ids": {}, "event_id": "$a", "origin_server_ts": True},
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_each_call_reads_its_answer_and_refuses_rubbish(
+    us: Caller, peer: ScriptedPeer, call: str
+) -> None:
+    method, answer, expected = CALLS[call]
+    positional, named = ARGUMENTS[call]
+    peer.on(method, V1, answer)
+    assert await getattr(us.client, call)("peer.test", *positional, **named) == expected
+    for rubbish in RUBBISH:
+        peer.on(method, V1, rubbish)
+        with pytest.raises(RemoteProtocolError):
+            await getattr(us.client, call)("peer.test", *positional, **named)
+
+
+async def test_all_other_calls_go_where_the_spec_says(us: Caller, peer: ScriptedPeer) -> None:
+    def echo(received: Received) -> dict[str, Any]:
+        return {"asked": f"{received.method} {received.uri}"}
+
+    for method in ("GET", "PUT", "POST"):
+        peer.on(method, "/", echo)
+    client = us.client
+    asked = {
+        (await client.make_leave("peer.test", "!r:x", "@u:x"))["asked"],
+        (await client.make_knock("peer.test", "!r:x", "@u:x", ["7"]))["asked"],
+        (await client.send_knock("peer.test", "!r:x", "$e", {}))["asked"],
+        (await client.query_profile("peer.test", "@u:x", "displayname"))["asked"],
+        (await client.query_profile("peer.test", "@u:x"))["asked"],
+        (await client.public_rooms("peer.test", {}))["asked"],
+        (await client.hierarchy("peer.test", "!r:x", suggested_only=True))["asked"],
+        (await client.query_keys("peer.test", {"@u:x": []}))["asked"],
+        (await client.claim_keys("peer.test", {"@u:x": {"D": "signed_curve25519"}}))["asked"],
+        (await client.user_devices("peer.test", "@u:x"))["asked"],
+        (await client.send_transaction("peer.test", "t/1", b"{}", within=5))["asked"],
+    }
+    await client.send_leave("peer.test", "!r:x", "$e", {})
+    await client.exchange_third_party_invite("peer.test", "!r:x", {})
+    assert asked == {
+        f"GET {V1}/make_leave/%21r%3Ax/%40u%3Ax",
+        f"GET {V1}/make_knock/%21r%3Ax/%40u%3Ax?ver=7",
+        f"PUT {V1}/send_knock/%21r%3Ax/%24e",
+        f"GET {V1}/query/profile?user_id=%40u%3Ax&field=displayname",
+        f"GET {V1}/query/profile?user_id=%40u%3Ax",
+        f"POST {V1}/publicRooms",
+        f"GET {V1}/hierarchy/%21r%3Ax?suggested_only=true",
+        f"POST {V1}/user/keys/query",
+        f"POST {V1}/user/keys/claim",
+        f"GET {V1}/user/devices/%40u%3Ax",
+        f"PUT {V1}/send/t%2F1",
+    }
+    assert peer.requests[-2].uri == "/_matrix/federation/v2/send_leave/%21r%3Ax/%24e"
+    assert peer.requests[-1].uri == f"{V1}/exchange_third_party_invite/%21r%3Ax"
+    assert KEY_PATH not in {request.path for request in peer.requests}
