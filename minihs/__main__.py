@@ -8,9 +8,14 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["--shrink-picture"]:
+        from minihs.media import shrink  # the single file, called by itself (media/shrinker.py)
+
+        return shrink.main(list(arguments[1:]))
     from minihs.cli.parser import run  # imported late, so that --version and --help are quick
 
-    return run(sys.argv[1:] if arguments is None else arguments)
+    return run(arguments)
 
 
 if __name__ == "__main__":

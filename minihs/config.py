@@ -120,6 +120,45 @@ class RateLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = True
 
 
+class Media(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Uploaded files and those of other servers."""
+
+    max_upload_mib: Annotated[
+        int, Meta(description="The largest file that a user may upload, in MiB.", ge=1, le=1_048_576)
+    ] = 100
+    user_quota_mib: Annotated[
+        int, Meta(description="How much one user may upload in all, in MiB; 0 for no limit.", ge=0)
+    ] = 0
+    max_remote_mib: Annotated[
+        int,
+        Meta(
+            description="The largest file that is fetched from another server, in MiB.", ge=1, le=1_048_576
+        ),
+    ] = 200
+    remote_cache_mib: Annotated[
+        int,
+        Meta(
+            description="How much is kept of other servers' files, and of thumbnails, in MiB. Beyond it the "
+            "least recently used go; they are fetched again when somebody asks.",
+            ge=1,
+        ),
+    ] = 2048
+    allow_legacy: Annotated[
+        bool,
+        Meta(
+            description="Also answer the old endpoints, which need no login: whoever knows a file's address "
+            "can then have it. Only for clients and servers from before 2024."
+        ),
+    ] = False
+    url_previews: Annotated[
+        bool,
+        Meta(
+            description="Let users have links in messages previewed. The server then asks for whatever page "
+            "they name, and its owner sees this server's address."
+        ),
+    ] = False
+
+
 class RoomDefaults(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Defaults of new rooms."""
 
@@ -166,6 +205,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     federation: Federation = Federation()
     rate_limits: RateLimits = RateLimits()
     rooms: RoomDefaults = RoomDefaults()
+    media: Media = Media()
 
     @property
     def data_path(self) -> Path:
@@ -224,6 +264,8 @@ def check(config: Config, base: Path) -> Config:
         raise ConfigError("public_base_url must begin with https:// (or http://, for a local test).")
     if config.rooms.default_version not in ROOM_VERSIONS:
         raise ConfigError(f"rooms.default_version must be one of {', '.join(ROOM_VERSIONS)}.")
+    if config.media.remote_cache_mib < config.media.max_remote_mib:
+        raise ConfigError("media.remote_cache_mib must be at least media.max_remote_mib: one file fills it.")
     check_networks("federation.allow_networks", config.federation.allow_networks)
     for listen in config.listen:
         check_listen(listen)
@@ -291,7 +333,7 @@ def all_keys(
 def description(table: str, name: str) -> str:
     """What a key means, in a sentence or two."""
     structs = {"": Config, "listen": Listen, "registration": Registration, "federation": Federation}
-    structs |= {"rate_limits": RateLimits, "rooms": RoomDefaults}
+    structs |= {"rate_limits": RateLimits, "rooms": RoomDefaults, "media": Media}
     hint = get_type_hints(structs[table], include_extras=True)[name]
     return next(meta.description for meta in hint.__metadata__ if isinstance(meta, Meta)) or ""
 

@@ -19,12 +19,15 @@ from minihs.federation.client import FederationClient
 from minihs.federation.dial import Dialler, tls_context
 from minihs.federation.discovery import Discovery
 from minihs.federation.keyring import Keyring
+from minihs.federation.media import MediaPeers
 from minihs.federation.network import Network, Resolver, TcpNetwork
 from minihs.federation.own_keys import OLD_KEYS_FILE, OwnKeys, read_old_keys
 from minihs.federation.pools import Pools
 from minihs.federation.request_auth import RequestAuth
 from minihs.federation.resolver import DnsResolver
 from minihs.federation.senders import Senders
+from minihs.federation.web import Web
+from minihs.media.service import Media
 from minihs.push.rules import PushRules
 from minihs.rooms.service import Rooms
 from minihs.runtime import Runtime
@@ -147,11 +150,13 @@ def build(
     sync.connect(edus=senders, acls=rooms.acls, history=rooms)
     users = Users(db, runtime, config, rooms=rooms, federation=federation)
 
+    media = Media(db, runtime, config, peers=MediaPeers(federation), web=Web(dialler), nursery=nursery)
+
     def heard_from(server: str) -> None:
         federation.heard_from(server)
         senders.heard_from(server)
 
-    for part in (users, rooms, senders, keyring, federation):
+    for part in (users, rooms, senders, keyring, federation, media):
         nursery.start_soon(part.run)
     return Services(
         config=config,
@@ -163,6 +168,7 @@ def build(
         push_rules=PushRules(db),
         sync=sync,
         rooms=rooms,
+        media=media,
         spaces=Spaces(db, runtime, our_name, federation),
         keyring=keyring,
         federation=federation,

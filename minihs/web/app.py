@@ -42,6 +42,7 @@ from minihs.web.routes.client import (
     joined,
     keys,
     login,
+    media,
     members,
     messages,
     misc,
@@ -49,6 +50,7 @@ from minihs.web.routes.client import (
     push_rules,
     receipts,
     register,
+    relations,
     room_keys,
     room_state,
     rooms,
@@ -62,6 +64,7 @@ from minihs.web.routes.client import (
 from minihs.web.routes.federation import directory as federation_directory
 from minihs.web.routes.federation import events as federation_events
 from minihs.web.routes.federation import keys as server_keys
+from minihs.web.routes.federation import media as federation_media
 from minihs.web.routes.federation import membership, queries, transactions
 from minihs.web.routes.federation import spaces as federation_spaces
 from minihs.web.routes.federation import users as federation_users
@@ -81,6 +84,7 @@ ROUTE_MODULES: list[ModuleType] = [
     joined,
     keys,
     login,
+    media,
     members,
     messages,
     misc,
@@ -88,6 +92,7 @@ ROUTE_MODULES: list[ModuleType] = [
     push_rules,
     receipts,
     register,
+    relations,
     room_keys,
     room_state,
     rooms,
@@ -99,6 +104,7 @@ ROUTE_MODULES: list[ModuleType] = [
     versions,
     federation_directory,
     federation_events,
+    federation_media,
     federation_spaces,
     federation_users,
     membership,

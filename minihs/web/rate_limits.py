@@ -28,6 +28,8 @@ LIMITS = {
     "message": Limit(per_second=10.0, burst=100),
     "join": Limit(per_second=0.5, burst=20),  # each may cost other servers a lot
     "notary": Limit(per_second=2.0, burst=100),  # each may make us ask another server
+    "upload": Limit(per_second=2.0, burst=100),
+    "media": Limit(per_second=20.0, burst=500),  # per address; a gallery opened elsewhere passes
     "lookup": Limit(per_second=5.0, burst=50),  # unauthenticated or searching requests
 }
 

@@ -17,6 +17,7 @@ from minihs.federation.client import FederationClient
 from minihs.federation.keyring import Keyring
 from minihs.federation.senders import Senders
 from minihs.matrix.signatures import SigningKey
+from minihs.media.service import Media
 from minihs.push.rules import PushRules
 from minihs.rooms.service import Rooms
 from minihs.runtime import Runtime
@@ -47,6 +48,7 @@ class Services:
     push_rules: PushRules
     sync: Sync
     rooms: Rooms
+    media: Media
     spaces: Spaces
     keyring: Keyring
     federation: FederationClient
