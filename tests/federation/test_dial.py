@@ -5,10 +5,18 @@ from __future__ import annotations
 
 import errno
 import ssl
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import httpcore2
 import pytest
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from minihs.federation import http
 from minihs.federation.addresses import AddressPolicy
@@ -202,6 +210,49 @@ async def test_verification_can_be_switched_off(us: Caller) -> None:
     lax = Dialler(us.host.network, us.host.resolver, AddressPolicy(), tls_context(verify=False))
     response = await http.fetch(lax, Target("lax.test", 443), "/", [("Host", "x")], max_bytes=99)
     assert response.status == 200
+
+
+async def test_a_private_authority_made_without_care_is_believed_when_configured(
+    us: Caller, tmp_path: Path
+) -> None:
+    """Made with plain openssl, such a certificate lacks extensions that Python 3.13 demands by default."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private")])
+    now = datetime.now(UTC)
+    dates = (now - timedelta(days=1), now + timedelta(days=1))
+    plain = x509.BasicConstraints(ca=True, path_length=None)
+    ca = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, *dates)
+        .add_extension(plain, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    leaf_key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "careless.test")])
+    leaf = (
+        x509.CertificateBuilder(name, subject, leaf_key.public_key(), 2, *dates)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("careless.test")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        leaf_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + leaf.public_bytes(Encoding.PEM)
+    )
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(ca.public_bytes(Encoding.PEM))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    peer = ScriptedPeer(us.internet, "careless.test")
+    peer.on("GET", "/", {})
+    peer.host.listen(443, peer.serve, tls=server)
+    for context, believed in ((tls_context(ca_file=str(ca_file)), True), (tls_context(), False)):
+        dialler = Dialler(us.host.network, us.host.resolver, AddressPolicy(), context)
+        fetch = partial(http.fetch, dialler, Target("careless.test", 443), "/", [("Host", "x")], max_bytes=9)
+        if believed:
+            assert (await fetch()).status == 200
+        else:
+            with pytest.raises(http.HttpFailure, match="certificate refused"):
+                await fetch()
 
 
 async def test_two_names_on_one_address_do_not_share_a_connection(us: Caller) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -14,9 +15,12 @@ import trio
 
 from minihs.federation.discovery import FAILURE_TTL, NEGATIVE_TTL
 from minihs.federation.network import Srv
+from minihs.federation.srv import in_order
 from minihs.federation.well_known import DEFAULT_TTL, MAX_REDIRECTS, MAX_TTL, MIN_TTL, time_to_live
 from minihs.matrix.federation_errors import RemoteRefused, Unreachable
 from minihs.store import discovery_cache
+from minihs.store.database import Tx
+from minihs.testing.clock import SeededRandom
 from minihs.testing.hostile import Received, Reply, ScriptedPeer
 from minihs.testing.internet import Internet
 from tests.federation.kit import Caller, caller
@@ -373,12 +377,13 @@ async def test_the_cache_has_an_end(us: Caller, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(discovery_cache, "MAX_ROWS", 10)
     now = us.clock.now_ms()
     entries = [discovery_cache.Cached(None, True, now, now + number, 0) for number in range(30)]
-    await us.db.write(
-        lambda tx: [
-            discovery_cache.put(tx, "srv", f"{number}.test", each) for number, each in enumerate(entries)
-        ]
-    )
-    await us.db.write(lambda tx: discovery_cache.prune(tx, now))
+
+    def fill(tx: Tx) -> None:
+        for number, each in enumerate(entries):
+            discovery_cache.put(tx, "srv", f"{number}.test", each)
+        discovery_cache.prune(tx, now)
+
+    await us.db.write(fill)
     left = us.db.read.execute("SELECT name FROM discovery_cache").fetchall()
     assert sorted(int(name.split(".")[0]) for (name,) in left) == list(range(20, 30))
 
@@ -403,6 +408,26 @@ async def test_the_cache_has_an_end(us: Caller, monkeypatch: pytest.MonkeyPatch)
 )
 def test_how_long_a_well_known_is_kept(headers: dict[str, str], seconds: int) -> None:
     assert time_to_live(headers, now_ms=0) == seconds
+
+
+def test_srv_records_are_tried_by_priority_and_chosen_by_weight() -> None:
+    records = [Srv(1, 0, 1, "zero"), Srv(1, 30, 1, "some"), Srv(1, 70, 1, "most"), Srv(0, 0, 1, "first")]
+    random = SeededRandom(1)
+    seconds: Counter[str] = Counter()
+    for _ in range(2000):
+        ordered = [record.target for record in in_order(records, random)]
+        assert sorted(ordered) == ["first", "most", "some", "zero"]
+        assert ordered[0] == "first"
+        seconds[ordered[1]] += 1
+    assert 1300 < seconds["most"] < 1500
+    assert 500 < seconds["some"] < 700
+    assert seconds["zero"] < 20
+
+
+def test_srv_records_without_weight_are_all_tried() -> None:
+    records = [Srv(0, 0, port, "x") for port in range(5)]
+    assert {record.port for record in in_order(records, SeededRandom(1))} == set(range(5))
+    assert in_order([], SeededRandom(1)) == []
 
 
 async def test_refusals_are_no_reason_to_look_elsewhere(us: Caller) -> None:

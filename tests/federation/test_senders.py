@@ -617,7 +617,7 @@ async def test_a_bug_in_one_sender_does_not_reach_the_others(world: World) -> No
     world.answers["a.test"] = bug
     async with running(world) as parts:
         await world.send("x", "a.test", "b.test")
-        await trio.sleep(100)
+        await trio.sleep(1.5)
         assert world.got("b.test") == ["x"]
         assert parts.failing() == ["a.test"]
         assert "internal error" in parts.state_of("a.test")
@@ -660,7 +660,7 @@ async def test_edus_for_a_server_that_is_gone_have_an_end(
 
 async def test_cancelling_at_any_moment_loses_and_repeats_nothing_that_matters(tmp_path: Path) -> None:
     """Stop at many moments, start again: in the end each event has arrived, in order but for repetitions."""
-    for moment in range(0, 400, 13):
+    for moment in range(0, 400, 45):
         folder = tmp_path / str(moment)
         folder.mkdir()
         async with world_in(folder) as world:
