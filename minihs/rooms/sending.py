@@ -14,6 +14,7 @@ from minihs.rooms.compose import allow, build, compose
 from minihs.rooms.creation import Plan
 from minihs.rooms.head import Head
 from minihs.rooms.parts import Parts
+from minihs.rooms.relations import check_relation
 from minihs.rooms.state import StateRef
 from minihs.store import aliases, client_txns, memberships, rooms
 from minihs.store.database import Tx
@@ -75,6 +76,8 @@ class Sending:
             same = self._same_state(head, sender, type, state_key, content)
             if same is not None:
                 return same
+        else:
+            check_relation(self._parts.db.read, head.room_nid, sender, type, content)
         batch = self._parts.batch(head)
         entry = compose(
             self._parts,

@@ -12,7 +12,7 @@ from typing import Any
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
 from minihs.matrix.room_versions import ROOM_VERSIONS
-from minihs.store import ids
+from minihs.store import ids, relations
 from minihs.store.database import Reader, Tx
 from minihs.store.packing import pack, unpack
 
@@ -186,6 +186,8 @@ def insert(
                 "INSERT OR IGNORE INTO edges (event_nid, prev_nid) VALUES (?, ?)",
                 (nid, ids.intern_event(tx, prev_id)),
             )
+    if topo is not None:
+        relations.index(tx, nid, event)
     return nid
 
 
@@ -271,6 +273,7 @@ def redact(tx: Tx, target_nid: int, redaction_nid: int, redacted: Event) -> bool
         (redaction_nid, target_nid),
     ).rowcount
     if done:
+        relations.remove(tx, target_nid)
         tx.execute(
             "UPDATE event_json SET json = ? WHERE event_nid = ?",
             (pack(canonical.dumps(redacted.json)), target_nid),

@@ -121,11 +121,16 @@ def _entries(context: SyncContext, parts: Sequence[RoomPart]) -> list[JsonObject
     ]
     shown = {row.nid: row for part in parts for row in part.timeline}
     rows: dict[int, EventRow] = {**{row.nid: row for each in states for row in each}, **shown}
-    events = _make_events(context, rows, set(shown))
+    summed = {row.nid for part in parts if part.limited for row in part.timeline}
+    events = _make_events(context, rows, set(shown), summed)
     return [_entry(context, part, state, events) for part, state in zip(parts, states, strict=True)]
 
 
-def _make_events(context: SyncContext, rows: dict[int, EventRow], shown: set[int]) -> dict[int, JsonObject]:
+def _make_events(
+    context: SyncContext, rows: dict[int, EventRow], shown: set[int], summed: set[int]
+) -> dict[int, JsonObject]:
+    """`summed`: events of which the client did not get all that came after them, and with it their
+    relations."""
     events = client_events(
         context.db,
         context.facts,
@@ -134,6 +139,7 @@ def _make_events(context: SyncContext, rows: dict[int, EventRow], shown: set[int
         now_ms=context.now_ms,
         room_ids=None,
         timeline_nids=shown,
+        summed_nids=summed,
     )
     wanted = context.request.filter
     if wanted.federation_format:

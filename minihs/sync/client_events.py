@@ -3,7 +3,8 @@
 
 Out of a PDU only what the format names is taken: clients never see hashes, signatures, auth_events and the
 like. `unsigned` is made here: `age`, `transaction_id` for the device that sent the event, `redacted_because`,
-and for timeline events `prev_content`, `replaces_state` and the reader's own `membership` at the event.
+and for timeline events `prev_content`, `replaces_state`, the reader's own `membership` at the event and what
+relates to the event (`aggregations`).
 
 Events are made in batches: whatever their number, there is one query for each kind of thing they need.
 """
@@ -18,6 +19,7 @@ from minihs.store import ids, state, timeline
 from minihs.store.reader import Reader
 from minihs.store.timeline import EventRow
 from minihs.sync import visibility
+from minihs.sync.aggregations import add_aggregations
 from minihs.sync.group_facts import GroupFacts
 
 REDACTION = "m.room.redaction"
@@ -40,12 +42,14 @@ def client_events(
     now_ms: int,
     room_ids: Mapping[int, str] | None,
     timeline_nids: frozenset[int] | set[int] | None = None,
+    summed_nids: frozenset[int] | set[int] | None = None,
 ) -> dict[int, JsonObject]:
     """nid → client event. `room_ids` (room_nid → room id) where the format has `room_id`; None: /sync, it is
     implied.
 
     `timeline_nids`: those that get prev_content, replaces_state and membership; None: all. What is only there
     as state does without: these cost a look into the state before each event.
+    `summed_nids`: those that get m.relations; None: all of the timeline.
     """
     by_nid = {row.nid: row for row in rows}
     bodies = facts.bodies.get(db, by_nid.values())
@@ -75,6 +79,14 @@ def client_events(
         events[nid] = client_event(
             event_id, pdu, unsigned, room_id=None if room_ids is None else room_ids[row.room_nid]
         )
+
+    def make(rows: Iterable[EventRow]) -> dict[int, JsonObject]:
+        return client_events(
+            db, facts, rows, viewer=viewer, now_ms=now_ms, room_ids=room_ids, summed_nids=frozenset()
+        )
+
+    summed = full if summed_nids is None else [row for row in full if row.nid in summed_nids]
+    add_aggregations(db, facts, summed, events, user_id=viewer.user_id, make=make)
     return events
 
 

@@ -42,7 +42,7 @@ BACKFILL_TIMEOUT = 20.0
 
 BACKFILL_AT_LEAST = 50
 
-_FIRST, _LAST = Place(-NEWEST, -NEWEST), Place(NEWEST, NEWEST)
+FIRST, LAST = Place(-NEWEST, -NEWEST), Place(NEWEST, NEWEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ class Messages:
         db, user_id = self._db.read, requester.user_id
         access = visibility.access(db, self._facts, user_id, room_id)
         start = self._start(db, access, options)
-        stop = _LAST if options.forward else _FIRST
+        stop = LAST if options.forward else FIRST
         if options.stop is not None:
-            stop = _cut(db, access, parse_place(options.stop), forward=options.forward, is_stop=True)
+            stop = cut(db, access, parse_place(options.stop), forward=options.forward, is_stop=True)
         ignored = account_data.ignored_users(db, user_id) - {user_id}
         select = Selector(db, self._facts, user_id, options.filter, ignored)
         if not options.filter.allows_room(room_id):
@@ -109,8 +109,8 @@ class Messages:
                 tries -= 1
                 if await self._fetch(access.room_id, gap, max(limit, BACKFILL_AT_LEAST)):
                     rows, gap = _read_back(db, room_nid, place, want)
-            inside = [row for row in rows if _place(row) > stop]
-            place = _take(select, inside, found, limit, place, forward=False)
+            inside = [row for row in rows if place_of(row) > stop]
+            place = take(select, inside, found, limit, place, forward=False)
             if len(found) == limit:
                 return _Page(found, place, more=_is_more_before(db, room_nid, place))
             if len(inside) < len(rows):
@@ -129,8 +129,8 @@ class Messages:
         place, want = start, limit + 1
         for _ in range(MAX_ROUNDS):
             rows = timeline.page_forward(db, room_nid, *place, want)
-            inside = [row for row in rows if _place(row) <= stop]
-            place = _take(select, inside, found, limit, place, forward=True)
+            inside = [row for row in rows if place_of(row) <= stop]
+            place = take(select, inside, found, limit, place, forward=True)
             if len(found) == limit:
                 return _Page(found, place, more=bool(timeline.page_forward(db, room_nid, *place, 1)))
             if len(inside) < len(rows):
@@ -148,10 +148,10 @@ class Messages:
     def _start(self, db: Reader, access: Access, options: PageOptions) -> Place:
         if options.start is not None:
             token = parse_place(options.start)
-            return _cut(db, access, token, forward=options.forward, is_stop=False)
+            return cut(db, access, token, forward=options.forward, is_stop=False)
         if options.forward:
-            return _FIRST
-        return Place(*(timeline.place_at_pos(db, access.room_nid, access.upto) or _FIRST))
+            return FIRST
+        return Place(*(timeline.place_at_pos(db, access.room_nid, access.upto) or FIRST))
 
     def _events(self, requester: Requester, access: Access, rows: Sequence[EventRow]) -> list[JsonObject]:
         events = client_events(
@@ -191,13 +191,13 @@ def cuts(db: Reader, room_nid: int, pos: int) -> tuple[Place, Place]:
     them, or may have been fetched since. The lower of the two loses nothing later, the upper one nothing
     earlier.
     """
-    upto = Place(*(timeline.place_at_pos(db, room_nid, pos) or _FIRST))
+    upto = Place(*(timeline.place_at_pos(db, room_nid, pos) or FIRST))
     first = timeline.place_before_pos(db, room_nid, pos)
-    after = _LAST if first is None else Place(*first).before()
+    after = LAST if first is None else Place(*first).before()
     return min(upto, after), max(upto, after)
 
 
-def _cut(db: Reader, access: Access, token: Place | SyncToken, *, forward: bool, is_stop: bool) -> Place:
+def cut(db: Reader, access: Access, token: Place | SyncToken, *, forward: bool, is_stop: bool) -> Place:
     """Where a page starts or stops for a token: on the side that loses nothing."""
     if isinstance(token, Place):
         return token
@@ -205,11 +205,11 @@ def _cut(db: Reader, access: Access, token: Place | SyncToken, *, forward: bool,
     return lower if forward != is_stop else upper
 
 
-def _place(row: EventRow) -> Place:
+def place_of(row: EventRow) -> Place:
     return Place(row.topo or 0, row.arrival or 0)
 
 
-def _take(
+def take(
     select: Selector,
     rows: Sequence[EventRow],
     found: list[EventRow],
@@ -222,7 +222,7 @@ def _take(
     at."""
     shown = {row.nid for row in select.pick(rows)}
     for row in rows:
-        place = _place(row) if forward else _place(row).before()
+        place = place_of(row) if forward else place_of(row).before()
         if row.nid in shown:
             found.append(row)
             if len(found) == limit:
@@ -240,8 +240,8 @@ def _gap(db: Reader, room_nid: int, place: Place, rows: Sequence[EventRow], *, i
     """Where history is missing among these rows, or right above them: the latest event there that names a
     parent which we lack."""
     above = timeline.page_forward(db, room_nid, *place, 1)
-    highest = _place(above[0]) if above else place
-    lowest = _FIRST if is_last or not rows else Place(rows[-1].topo or 0, (rows[-1].arrival or 0) + 1)
+    highest = place_of(above[0]) if above else place
+    lowest = FIRST if is_last or not rows else Place(rows[-1].topo or 0, (rows[-1].arrival or 0) + 1)
     found = timeline.gap_between(db, room_nid, lowest, highest)
     return None if found is None else Place(*found)
 

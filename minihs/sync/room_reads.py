@@ -57,7 +57,7 @@ class RoomReads:
     def event(self, requester: Requester, room_id: str, event_id: str) -> JsonObject:
         """GET /event. M_NOT_FOUND if it isn't there or isn't theirs to see."""
         db = self._db.read
-        row, access = self._visible_event(db, requester.user_id, room_id, event_id)
+        row, access = visibility.visible_event(db, self._facts, requester.user_id, room_id, event_id)
         return self._events(db, requester, access, [row])[0]
 
     async def state(self, requester: Requester, room_id: str) -> list[JsonObject]:
@@ -132,7 +132,7 @@ class RoomReads:
         """GET /context: the event, what is around it, and the state after the last event given."""
 
         def read(db: Reader) -> JsonObject:
-            row, access = self._visible_event(db, requester.user_id, room_id, event_id)
+            row, access = visibility.visible_event(db, self._facts, requester.user_id, room_id, event_id)
             if row.topo is None or row.arrival is None:
                 raise not_found("The event is not in the room's timeline.")
             ignored = account_data.ignored_users(db, requester.user_id) - {requester.user_id}
@@ -174,19 +174,6 @@ class RoomReads:
             whole = {key: nid for key, nid in whole.items() if key not in members or key in senders}
         rows = timeline.rows_of(db, set(whole.values()))
         return self._events(db, requester, access, rows.values(), as_state=True)
-
-    def _visible_event(
-        self, db: Reader, user_id: str, room_id: str, event_id: str
-    ) -> tuple[EventRow, Access]:
-        missing = not_found("There is no such event, or you may not see it.")
-        room_nid = rooms.room_nid(db, room_id)
-        row = None if room_nid is None else timeline.by_event_id(db, room_nid, event_id)
-        if row is None or row.outcome != 0:
-            raise missing
-        access = visibility.access_to_events(db, user_id, room_id)
-        if access is None or not visibility.visible(db, self._facts, user_id, [row]):
-            raise missing
-        return row, access
 
     def _group_at(self, db: Reader, user_id: str, access: Access, at: str) -> int:
         """The state at a token; M_FORBIDDEN if it is from a time that the user may not look into."""

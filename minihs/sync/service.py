@@ -17,6 +17,7 @@ from minihs.sync.notifier import Notifier
 from minihs.sync.ports import EduQueue, History, ServerAcls
 from minihs.sync.public_rooms import PublicRooms
 from minihs.sync.receipts import Receipts
+from minihs.sync.relations import Relations
 from minihs.sync.room_reads import RoomReads
 from minihs.sync.syncer import Syncer
 from minihs.sync.typing import Typing
@@ -39,6 +40,7 @@ class Sync:
         self.visible_to = HostVisibility(db.read, self.facts)
         """For `rooms`: which events another server may see."""
         self.reads = RoomReads(db, runtime, self.facts)
+        self.relations = Relations(db, runtime, self.facts)
         self.public_rooms = PublicRooms(db)
 
     def connect(self, *, edus: EduQueue, acls: ServerAcls, history: History) -> None:

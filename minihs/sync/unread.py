@@ -19,7 +19,7 @@ from minihs.matrix.auth_rules import PowerLevels
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.event import Event
 from minihs.matrix.push_conditions import CompiledRules, PushContext
-from minihs.store import events, ids, push_rules, receipts, state, sync_rooms, timeline
+from minihs.store import events, ids, push_rules, receipts, relations, state, sync_rooms, timeline
 from minihs.store.reader import Reader
 from minihs.store.receipts import MAIN, UNTHREADED
 from minihs.store.timeline import NEWEST
@@ -34,6 +34,9 @@ thousand. The first count of a room ends with the chunk that reaches what the us
 timeline: older notifications in threads are not searched for."""
 
 MAX_COUNTED = sum(CHUNKS)
+
+THREAD_HOPS = 3
+"""Steps along relations to find the thread that an event is in."""
 
 MAX_KEPT = 5000
 """(user, room) pairs whose counts are kept; beyond that all are dropped and counted again."""
@@ -128,11 +131,12 @@ class Unread:
             rows = timeline.latest(db, room_nid, kept.upto, upto, chunk)
             shown = selector.pick([row for row in rows if row.redacted_by is None])
             bodies = self._facts.bodies.get(db, shown)
+            threads = _threads(db, bodies)
             for row in shown:
                 if row.nid not in bodies:
                     continue
                 event_id, pdu = bodies[row.nid]
-                thread, arrival = thread_of(pdu), row.arrival or 0
+                thread, arrival = threads.get(row.nid, MAIN), row.arrival or 0
                 if row.sender == user_id:
                     own.setdefault(thread, arrival)
                 elif thread not in own and arrival > read.get(thread, 0):
@@ -210,14 +214,17 @@ def _joined_pos(db: Reader, user_id: str, room_nid: int) -> int:
     return joined
 
 
-def thread_of(pdu: JsonObject) -> str:
-    """The thread an event is in: its root's id if it says so itself, else the main timeline."""
-    relation = _content(pdu).get("m.relates_to")
-    if isinstance(relation, dict) and relation.get("rel_type") == "m.thread":
-        root = relation.get("event_id")
-        if isinstance(root, str):
-            return root
-    return MAIN
+def _threads(db: Reader, bodies: Mapping[int, tuple[str, JsonObject]]) -> dict[int, str]:
+    """Those of these events that are in a thread: nid → the root's event id.
+
+    An event is in a thread if it says so, or if what it relates to is in one.
+    """
+    related = [nid for nid, (_, pdu) in bodies.items() if "m.relates_to" in _content(pdu)]
+    if not related:
+        return {}
+    roots = relations.threads_of(db, related, THREAD_HOPS)
+    names = ids.event_ids(db, set(roots.values()))
+    return {nid: names[root] for nid, root in roots.items()}
 
 
 def in_sync(counts: Mapping[str, Counts], *, by_thread: bool) -> JsonObject:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from minihs.matrix.errors import MatrixError, forbidden
+from minihs.matrix.errors import MatrixError, forbidden, not_found
 from minihs.store import rooms, sync_rooms, timeline
 from minihs.store.events import StoredEvent
 from minihs.store.reader import Reader
@@ -80,6 +80,21 @@ def access_to_events(db: Reader, user_id: str, room_id: str) -> Access | None:
     left = left_at(spans)
     upto = NEWEST if joined or left is None else left
     return Access(room.room_nid, room_id, room.version, joined, upto, peeking=not joined and left is None)
+
+
+def visible_event(
+    db: Reader, facts: GroupFacts, user_id: str, room_id: str, event_id: str
+) -> tuple[EventRow, Access]:
+    """One event of a room, for a user who may see it; M_NOT_FOUND for anybody else, as if there were none."""
+    missing = not_found("There is no such event, or you may not see it.")
+    room_nid = rooms.room_nid(db, room_id)
+    row = None if room_nid is None else timeline.by_event_id(db, room_nid, event_id)
+    if row is None or row.outcome != 0:
+        raise missing
+    found = access_to_events(db, user_id, room_id)
+    if found is None or not visible(db, facts, user_id, [row]):
+        raise missing
+    return row, found
 
 
 def not_in_room() -> MatrixError:

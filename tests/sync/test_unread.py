@@ -101,3 +101,17 @@ async def test_counts_kept_in_memory_are_those_of_a_fresh_start(world: World) ->
     kept = counts(answer, room)
     world.syncer = world.new_syncer()
     assert counts(await world.sync(BOB), room) == kept == (2, 0)
+
+
+async def test_what_relates_to_an_event_of_a_thread_is_counted_there(world: World) -> None:
+    room = await two_in_a_room(world)
+    root = await world.say(ALICE, room, "root")
+    said = await world.say(
+        ALICE, room, "in it", **{"m.relates_to": {"rel_type": "m.thread", "event_id": root}}
+    )
+    await world.say(ALICE, room, "about it", **{"m.relates_to": {"rel_type": "m.other", "event_id": said}})
+    await world.say(ALICE, room, "of the root", **{"m.relates_to": {"rel_type": "m.other", "event_id": root}})
+    answer = await world.sync(BOB, filter=THREADED)
+    assert counts(answer, room) == (2, 0)
+    by_thread = answer["rooms"]["join"][room]["unread_thread_notifications"]
+    assert by_thread == {root: {"notification_count": 2, "highlight_count": 0}}
