@@ -18,6 +18,7 @@ from minihs.matrix.ids import domain_of, is_user_id
 from minihs.matrix.signatures import sign_event
 from minihs.rooms.acl import Acls
 from minihs.rooms.admission import Source, admit_one
+from minihs.rooms.answers import EventsAnswer, Slots
 from minihs.rooms.compose import build, compose
 from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.head import Head
@@ -25,15 +26,19 @@ from minihs.rooms.membership import Memberships
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled
 from minihs.rooms.stripped import of_room, strip
-from minihs.store import events, memberships, rooms
+from minihs.store import event_json, memberships, rooms
+from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 
 TIE_TYPE = "org.matrix.dummy_event"
 """The type that Synapse uses for events without any meaning of their own; clients ignore it."""
 
+MAX_HEROES = 5
+
 
 class Resident:
-    def __init__(self, parts: Parts, acls: Acls, gaps: Gaps, members: Memberships) -> None:
+    def __init__(self, parts: Parts, acls: Acls, gaps: Gaps, members: Memberships, slots: Slots) -> None:
+        self._slots = slots
         self._parts = parts
         self._acls = acls
         self._gaps = gaps
@@ -101,28 +106,46 @@ class Resident:
 
     # -- send --------------------------------------------------------------------------------------
 
-    async def send_join(self, origin: str, room_id: str, event_id: str, pdu: object) -> JsonObject:
+    async def send_join(
+        self, origin: str, room_id: str, event_id: str, pdu: object, *, omit_members: bool = False
+    ) -> EventsAnswer:
+        self._slots.check(origin)  # before the join counts: afterwards there is no refusing
         event = await self._handed_in(origin, room_id, event_id, pdu, "join")
-        return await self._parts.tasks.run(room_id, lambda: self._send_join(origin, event))
+        with self._slots.hold(origin):
+            hosts, stored = await self._parts.tasks.run(room_id, lambda: self._send_join(origin, event))
+            return await self._join_answer(origin, stored, hosts, omit_members=omit_members)
 
-    async def _send_join(self, origin: str, event: Event) -> JsonObject:
+    async def _send_join(self, origin: str, event: Event) -> tuple[list[str], StoredEvent]:
+        """The servers that were in the room before, and the join with its place."""
+        hosts = rooms.hosts(self._parts.db.read, self._parts.head(event.room_id).room_nid)
         stored = await self._take(origin, event)
         await self._tie(event.room_id)
-        db = self._parts.db.read
-        state_nids = (
-            [] if stored.before_group is None else self._parts.graph.group_events(stored.before_group)
-        )
-        chain = events.auth_chain(db, [*state_nids, stored.nid]) - set(state_nids)
-        state = [item.event.json for item in events.get_nids(db, state_nids).values()]
-        auth = [item.event.json for item in events.get_nids(db, chain).values()]
-        answer: JsonObject = {
+        return hosts, stored
+
+    async def _join_answer(
+        self, origin: str, stored: StoredEvent, hosts: list[str], *, omit_members: bool
+    ) -> EventsAnswer:
+        """The state before the join and its auth chain. What `omit_members` leaves out are memberships, which
+        are nearly all of a large room, but for those that a room without a name is called by (spec: PUT
+        /send_join)."""
+        group, joining = stored.before_group, stored.event.sender
+
+        def read(db: Reader) -> tuple[list[int], list[int]]:
+            if not omit_members:
+                return event_json.state_and_chain(db, group, [stored.nid])
+            heroes = event_json.heroes(db, group, stored.room_nid, joining, MAX_HEROES)
+            return event_json.state_without_members(db, group, heroes, [stored.nid])
+
+        state, chain = await self._parts.db.scan(read)
+        fields: JsonObject = {
             "origin": self._parts.our_name,
-            "state": state,
-            "auth_chain": auth,
-            "members_omitted": False,
+            "members_omitted": omit_members,
             "event": stored.event.json,
         }
-        return answer
+        if omit_members:
+            fields["servers_in_room"] = hosts
+        lists = {"state": state, "auth_chain": chain}
+        return EventsAnswer(self._parts.db, self._slots, origin, fields, lists)
 
     async def send_leave(self, origin: str, room_id: str, event_id: str, pdu: object) -> None:
         event = await self._handed_in(origin, room_id, event_id, pdu, "leave")

@@ -84,8 +84,8 @@ class Rooms:
         self.invites = Invites(parts, self.acls, self.out_of_band, self.members, users)
         self.sending = Sending(parts)
         self.directory = Directory(parts)
-        self.resident = Resident(parts, self.acls, self.gaps, self.members)
         self.serving = Serving(parts, self.acls, visible_to)
+        self.resident = Resident(parts, self.acls, self.gaps, self.members, self.serving.slots)
         self.history = Backfill(parts, asking, states)
         self.transactions = Transactions(
             parts, self.acls, self.receiver, durable=durable_edus, fleeting=fleeting_edus

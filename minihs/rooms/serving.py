@@ -8,14 +8,16 @@ are given whole. Spec: server-server-api, "Retrieving events", "Backfilling and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import forbidden, not_found
 from minihs.matrix.event import Event
 from minihs.rooms.acl import Acls
+from minihs.rooms.answers import EventsAnswer, Slots
 from minihs.rooms.parts import Parts
-from minihs.store import events, history, rooms
+from minihs.store import event_json, events, history, rooms
+from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 
 MAX_BACKFILL = 100
@@ -30,6 +32,7 @@ class Serving:
         self._parts = parts
         self._acls = acls
         self._visible_to = visible_to
+        self.slots = Slots()
 
     def event(self, origin: str, event_id: str) -> JsonObject:
         """One event, for a server in its room. Raises M_NOT_FOUND, M_FORBIDDEN."""
@@ -41,43 +44,51 @@ class Serving:
             return stored.event.redacted().json
         return stored.event.json
 
-    def state(self, origin: str, room_id: str, event_id: str) -> tuple[list[JsonObject], list[JsonObject]]:
-        """(state before the event, its auth chain), whole events."""
-        state_nids, chain = self._state_nids(origin, room_id, event_id)
-        found = events.get_nids(self._parts.db.read, [*state_nids, *chain])
-        return [found[nid].event.json for nid in state_nids], [
-            found[nid].event.json for nid in chain if nid in found
-        ]
+    async def state(self, origin: str, room_id: str, event_id: str) -> EventsAnswer:
+        """The state before the event, and its auth chain, as whole events."""
+        state_nids, chain = await self._state_nids(origin, room_id, event_id)
+        return self._answer(origin, events={"pdus": state_nids, "auth_chain": chain})
 
-    def state_ids(self, origin: str, room_id: str, event_id: str) -> tuple[list[str], list[str]]:
-        state_nids, chain = self._state_nids(origin, room_id, event_id)
-        names = events.ids_of(self._parts.db.read, [*state_nids, *chain])
-        return [names[nid] for nid in state_nids], [names[nid] for nid in chain]
+    async def state_ids(self, origin: str, room_id: str, event_id: str) -> EventsAnswer:
+        state_nids, chain = await self._state_nids(origin, room_id, event_id)
+        return self._answer(origin, ids={"pdu_ids": state_nids, "auth_chain_ids": chain})
 
-    def _state_nids(self, origin: str, room_id: str, event_id: str) -> tuple[list[int], list[int]]:
+    async def _state_nids(self, origin: str, room_id: str, event_id: str) -> tuple[list[int], list[int]]:
         self._require_in_room(origin, room_id)
         stored = self._of_room(room_id, event_id)
         if stored.outlier:
             raise not_found("The state at that event is not known here.")
-        state_nids = (
-            [] if stored.before_group is None else self._parts.graph.group_events(stored.before_group)
-        )
-        return state_nids, sorted(events.auth_chain(self._parts.db.read, state_nids))
+        self.slots.check(origin)
+        with self.slots.hold(origin):
+            group = stored.before_group
+            return await self._parts.db.scan(lambda db: event_json.state_and_chain(db, group))
 
-    def event_auth(self, origin: str, room_id: str, event_id: str) -> list[JsonObject]:
+    async def event_auth(self, origin: str, room_id: str, event_id: str) -> EventsAnswer:
         self._require_in_room(origin, room_id)
-        stored = self._of_room(room_id, event_id)
-        chain = events.auth_chain(self._parts.db.read, [stored.nid])
-        return [item.event.json for item in events.get_nids(self._parts.db.read, chain).values()]
+        nid = self._of_room(room_id, event_id).nid
+        self.slots.check(origin)
+        with self.slots.hold(origin):
+            chain = await self._parts.db.scan(lambda db: sorted(events.auth_chain(db, [nid])))
+        return self._answer(origin, events={"auth_chain": chain})
 
-    def backfill(self, origin: str, room_id: str, event_ids: Sequence[str], limit: int) -> list[JsonObject]:
+    def _answer(
+        self,
+        origin: str,
+        *,
+        events: Mapping[str, list[int]] | None = None,
+        ids: Mapping[str, list[int]] | None = None,
+    ) -> EventsAnswer:
+        return EventsAnswer(self._parts.db, self.slots, origin, events=events or {}, ids=ids or {})
+
+    async def backfill(
+        self, origin: str, room_id: str, event_ids: Sequence[str], limit: int
+    ) -> list[JsonObject]:
         """Events at and before the given ones, newest first."""
         room_nid = self._require_in_room(origin, room_id)
         limit = max(0, min(limit, MAX_BACKFILL))
-        nids = history.walk_back(self._parts.db.read, room_nid, event_ids, limit)
-        return self._shown(origin, nids)
+        return await self._shown(origin, lambda db: history.walk_back(db, room_nid, event_ids, limit))
 
-    def missing_events(
+    async def missing_events(
         self,
         origin: str,
         room_id: str,
@@ -90,14 +101,24 @@ class Serving:
         """Events between `earliest` and `latest`, neither included, the newest `limit`, oldest first."""
         room_nid = self._require_in_room(origin, room_id)
         limit = max(0, min(limit, MAX_MISSING))
-        nids = history.between(
-            self._parts.db.read, room_nid, earliest=earliest, latest=latest, limit=limit, min_depth=min_depth
+        newest_first = await self._shown(
+            origin,
+            lambda db: history.between(
+                db, room_nid, earliest=earliest, latest=latest, limit=limit, min_depth=min_depth
+            ),
         )
-        return list(reversed(self._shown(origin, nids)))
+        return list(reversed(newest_first))
 
-    def _shown(self, origin: str, nids: Sequence[int]) -> list[JsonObject]:
-        found = events.get_nids(self._parts.db.read, nids)
-        items = [found[nid] for nid in nids if nid in found]
+    async def _shown(self, origin: str, walk: Callable[[Reader], list[int]]) -> list[JsonObject]:
+        """The events that a walk finds, redacted where the asker may not see them. A thread walks and
+        reads."""
+
+        def read(db: Reader) -> list[StoredEvent]:
+            nids = walk(db)
+            found = events.get_nids(db, nids)
+            return [found[nid] for nid in nids if nid in found]
+
+        items = await self._parts.db.scan(read)
         visible = self._visible_to(origin, items)
         shown: list[Event] = [
             item.event if item.event.event_id in visible else item.event.redacted() for item in items

@@ -18,8 +18,10 @@ import trio
 from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.federation_errors import RemoteRefused, Unreachable
+from minihs.rooms.answers import EventsAnswer
 
 if TYPE_CHECKING:
+    from minihs.rooms.service import Rooms
     from tests.rooms.world import World
 
 type JsonObject = dict[str, Any]
@@ -95,7 +97,7 @@ class DirectFederation:
             host,
             "send_join",
             (room_id, event_id, pdu),
-            lambda r: r.resident.send_join(self._name, room_id, event_id, copied(pdu)),
+            lambda r: _whole(r.resident.send_join(self._name, room_id, event_id, copied(pdu))),
         )
         yield Spooled(
             [_raw(item) for item in answer["state"]],
@@ -166,21 +168,22 @@ class DirectFederation:
             host,
             "get_state_ids",
             (room_id, event_id),
-            lambda r: r.serving.state_ids(self._name, room_id, event_id),
+            lambda r: _lists(r.serving.state_ids(self._name, room_id, event_id)),
         )
 
     async def get_state(self, host: str, room_id: str, event_id: str) -> Any:
         return await self._ask(
-            host, "get_state", (room_id, event_id), lambda r: r.serving.state(self._name, room_id, event_id)
+            host,
+            "get_state",
+            (room_id, event_id),
+            lambda r: _lists(r.serving.state(self._name, room_id, event_id)),
         )
 
     async def get_event_auth(self, host: str, room_id: str, event_id: str) -> Any:
-        return await self._ask(
-            host,
-            "get_event_auth",
-            (room_id, event_id),
-            lambda r: r.serving.event_auth(self._name, room_id, event_id),
-        )
+        async def chain(rooms: Rooms) -> Any:
+            return (await _whole(rooms.serving.event_auth(self._name, room_id, event_id)))["auth_chain"]
+
+        return await self._ask(host, "get_event_auth", (room_id, event_id), chain)
 
     async def backfill(self, host: str, room_id: str, event_ids: Sequence[str], limit: int) -> Any:
         return await self._ask(
@@ -196,3 +199,13 @@ class DirectFederation:
 
 def _raw(item: Any) -> bytes:
     return item if isinstance(item, bytes) else canonical.dumps(item)
+
+
+async def _whole(answer: Awaitable[EventsAnswer]) -> Any:
+    """A streamed answer, decoded."""
+    return canonical.loads(b"".join([chunk async for chunk in (await answer).stream()]))
+
+
+async def _lists(answer: Awaitable[EventsAnswer]) -> list[Any]:
+    """The lists of a streamed answer, as the port has them."""
+    return list((await _whole(answer)).values())

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json
-from minihs.web.routing import FEDERATION, Call, Routes
+from minihs.web.routes.federation.streams import streamed
+from minihs.web.routing import FEDERATION, Answer, Call, Routes
 
 routes = Routes()
 
@@ -19,33 +20,34 @@ async def event(call: Call, event_id: str) -> JsonObject:
 
 
 @routes.get(_V1 + "/state/{room_id}", also=[_V1 + "/state/{room_id}/"], auth=FEDERATION)
-async def state(call: Call, room_id: str) -> JsonObject:
-    pdus, chain = call.services.rooms.serving.state(call.origin, room_id, call.query.require("event_id"))
-    return {"pdus": pdus, "auth_chain": chain}
+async def state(call: Call, room_id: str) -> Answer:
+    serving, event_id = call.services.rooms.serving, call.query.require("event_id")
+    return streamed(await serving.state(call.origin, room_id, event_id))
 
 
 @routes.get(_V1 + "/state_ids/{room_id}", also=[_V1 + "/state_ids/{room_id}/"], auth=FEDERATION)
-async def state_ids(call: Call, room_id: str) -> JsonObject:
-    pdus, chain = call.services.rooms.serving.state_ids(call.origin, room_id, call.query.require("event_id"))
-    return {"pdu_ids": pdus, "auth_chain_ids": chain}
+async def state_ids(call: Call, room_id: str) -> Answer:
+    serving, event_id = call.services.rooms.serving, call.query.require("event_id")
+    return streamed(await serving.state_ids(call.origin, room_id, event_id))
 
 
 @routes.get(_V1 + "/event_auth/{room_id}/{event_id}", auth=FEDERATION)
-async def event_auth(call: Call, room_id: str, event_id: str) -> JsonObject:
-    return {"auth_chain": call.services.rooms.serving.event_auth(call.origin, room_id, event_id)}
+async def event_auth(call: Call, room_id: str, event_id: str) -> Answer:
+    return streamed(await call.services.rooms.serving.event_auth(call.origin, room_id, event_id))
 
 
 @routes.get(_V1 + "/backfill/{room_id}", also=[_V1 + "/backfill/{room_id}/"], auth=FEDERATION)
 async def backfill(call: Call, room_id: str) -> JsonObject:
     limit = call.query.get_int("limit", 10, min=0)
     event_ids = call.query.getlist("v")[:20]
-    return _transaction(call, call.services.rooms.serving.backfill(call.origin, room_id, event_ids, limit))
+    pdus = await call.services.rooms.serving.backfill(call.origin, room_id, event_ids, limit)
+    return _transaction(call, pdus)
 
 
 @routes.post(_V1 + "/get_missing_events/{room_id}", auth=FEDERATION)
 async def get_missing_events(call: Call, room_id: str) -> JsonObject:
     body = await call.json()
-    found = call.services.rooms.serving.missing_events(
+    found = await call.services.rooms.serving.missing_events(
         call.origin,
         room_id,
         earliest=_ids(body, "earliest_events"),

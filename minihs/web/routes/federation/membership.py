@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json
+from minihs.web.routes.federation.streams import streamed
 from minihs.web.routing import FEDERATION, KIB, Answer, Call, Routes
 
 routes = Routes()
@@ -21,14 +22,18 @@ async def make_join(call: Call, room_id: str, user_id: str) -> JsonObject:
 
 
 @routes.put(_V2 + "/send_join/{room_id}/{event_id}", auth=FEDERATION, body_cap=_EVENT_CAP)
-async def send_join(call: Call, room_id: str, event_id: str) -> JsonObject:
-    return await call.services.rooms.resident.send_join(call.origin, room_id, event_id, await call.json())
+async def send_join(call: Call, room_id: str, event_id: str) -> Answer:
+    omit = call.query.get_bool("omit_members")
+    body = await call.json()
+    return streamed(
+        await call.services.rooms.resident.send_join(call.origin, room_id, event_id, body, omit_members=omit)
+    )
 
 
 @routes.put(_V1 + "/send_join/{room_id}/{event_id}", auth=FEDERATION, body_cap=_EVENT_CAP)
 async def send_join_v1(call: Call, room_id: str, event_id: str) -> Answer:
     answer = await call.services.rooms.resident.send_join(call.origin, room_id, event_id, await call.json())
-    return Answer(json=[200, answer])
+    return streamed(answer, before=b"[200,", after=b"]")
 
 
 @routes.get(_V1 + "/make_leave/{room_id}/{user_id}", auth=FEDERATION)
