@@ -52,6 +52,11 @@ class Sender:
         self.retry_at = 0
         self.error = ""
 
+    @property
+    def has_work(self) -> bool:
+        """Something in memory is still to be sent; what is on disk is another matter."""
+        return bool(self.fleeting) or self.batch is not None
+
     def add_fleeting(self, key: tuple[str, ...], edu: bytes, now_ms: int) -> None:
         self.fleeting.pop(key, None)
         self.fleeting[key] = (now_ms, edu)

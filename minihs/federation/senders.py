@@ -224,8 +224,11 @@ class Senders:
     async def _work(self, sender: Sender, connected: bool) -> None:
         """Send what there is; end when there is nothing more, or the destination fails."""
         try:
-            while await self._step(sender):
-                if not connected:
+            going = True
+            while going:
+                # Whatever came since the last look has set `more`.
+                going = await self._step(sender) and (sender.has_work or sender.more)
+                if going and not connected:
                     connected = True
                     self._active_unconnected -= 1
                     self._start_ready()
@@ -239,7 +242,7 @@ class Senders:
                 self._active_unconnected -= 1
             self._start_ready()
         if sender.state is State.SENDING:
-            if sender.more or sender.fleeting or sender.batch is not None:
+            if sender.more or sender.has_work:
                 self._start(sender)
             else:
                 del self._senders[sender.host]
