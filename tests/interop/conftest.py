@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the interop suite: a pair of homeservers per module, and two people per test."""
+"""Fixtures of the interop suite: one pair of homeservers for all, and two people per test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("interop")
 
 
-@pytest.fixture(scope="module", params=PAIRS)
+@pytest.fixture(scope="session", params=PAIRS)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     left, right = request.param.split("-")
     with running_pair((left, right), tmp_path_factory.mktemp("pair")) as both:

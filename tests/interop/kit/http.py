@@ -82,12 +82,15 @@ class HttpClient:
 
     async def _connect(self) -> _Connection:
         try:
-            stream: trio.abc.Stream = await trio.open_tcp_stream(self.host, self.port)
-            if self._tls is not None:
-                stream = trio.SSLStream(
-                    stream, self._tls, server_hostname=self._tls_name, https_compatible=True
-                )
+            tcp = await trio.open_tcp_stream(self.host, self.port)
+            if self._tls is None:
+                return _Connection(tcp)
+            stream = trio.SSLStream(tcp, self._tls, server_hostname=self._tls_name, https_compatible=True)
+            try:
                 await stream.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
         except (OSError, trio.BrokenResourceError) as error:
             raise BrokenConnection(f"no connection to {self.host}:{self.port}: {error!r}") from error
         return _Connection(stream)

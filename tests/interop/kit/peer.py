@@ -176,7 +176,7 @@ class Peer:
     def received_ids(self) -> list[str]:
         """Events that came by /send, in order; a transaction that was repeated counts once."""
         once = {transaction.txn_id: transaction for transaction in self.transactions}
-        return [event_id for transaction in once.values() for event_id in self._ids_in(transaction)]
+        return [event_id for transaction in once.values() for event_id in self.ids_in(transaction)]
 
     def event_received(self, event_id: str) -> Event:
         for transaction in self.transactions:
@@ -187,7 +187,7 @@ class Peer:
                         return event
         raise KeyError(event_id)
 
-    def _ids_in(self, transaction: Transaction) -> list[str]:
+    def ids_in(self, transaction: Transaction) -> list[str]:
         known = self.known_versions
         return [
             Event.from_wire(pdu, known[pdu["room_id"]]).event_id
