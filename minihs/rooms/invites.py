@@ -5,6 +5,10 @@ room").
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import structlog
 
 from minihs.matrix.auth_rules import AuthError, check_auth
@@ -41,6 +45,8 @@ class Invites:
         self._out_of_band = out_of_band
         self._members = members
         self._users = users
+        self._expected: Counter[tuple[str, str]] = Counter()
+        """(room, token) of third-party invites that we are having exchanged."""
 
     # -- ours to others ----------------------------------------------------------------------------
 
@@ -80,7 +86,10 @@ class Invites:
         self, sender: str, room_id: str, target: str, content: JsonObject
     ) -> tuple[Event, RoomVersion, list[JsonObject]]:
         """The invite as it would be sent now, with what its receiver is shown of the room. Not stored."""
-        head = self._members.head_of_joined(sender, room_id)
+        if "third_party_invite" in content:  # it may be another server's user who invited, and has left since
+            head = self._parts.take_head(room_id)
+        else:
+            head = self._members.head_of_joined(sender, room_id)
         batch = self._parts.batch(head)
         entry = compose(
             self._parts,
@@ -173,6 +182,23 @@ class Invites:
         await self._parts.tasks.run(room_id, lambda: self._keep(signed, target, stripped), between=True)
         return signed.json
 
+    @contextmanager
+    def expect_third_party(self, room_id: str, token: str) -> Iterator[None]:
+        """Meanwhile a resident that we asked may send us the invite that redeems this token, whoever's it is."""
+        self._expected[room_id, token] += 1
+        try:
+            yield
+        finally:
+            self._expected[room_id, token] -= 1
+            if not self._expected[room_id, token]:
+                del self._expected[room_id, token]
+
+    def _is_expected(self, event: Event) -> bool:
+        invite = event.content.get("third_party_invite")
+        signed = invite.get("signed") if isinstance(invite, dict) else None
+        token = signed.get("token") if isinstance(signed, dict) else None
+        return isinstance(token, str) and (event.room_id, token) in self._expected
+
     def _check_version(self, room_id: str, version: RoomVersion) -> None:
         """Of a room that we are or were in we know the version."""
         room = rooms.get(self._parts.db.read, room_id)
@@ -184,7 +210,7 @@ class Invites:
             raise invalid_param("The event id of the path is not that of the event.")
         if event.type != "m.room.member" or event.membership != "invite":
             raise invalid_param("The event is no invite.")
-        if event.origin != origin:
+        if event.origin != origin and not self._is_expected(event):
             raise forbidden("The invite's sender is not a user of the asking server.")
         if not is_user_id(event.state_key) or not self._parts.is_ours(event.state_key or ""):
             raise invalid_param("The invited user is not one of this server.")

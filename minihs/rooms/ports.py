@@ -75,6 +75,8 @@ class Federation(Protocol):
         """The signed event."""
         ...
 
+    async def exchange_third_party_invite(self, host: str, room_id: str, pdu: JsonObject) -> None: ...
+
     async def get_missing_events(
         self,
         host: str,

@@ -22,6 +22,7 @@ from minihs.rooms.backfill import Backfill
 from minihs.rooms.batch import ClientTxn
 from minihs.rooms.creation import plan
 from minihs.rooms.directory import Directory
+from minihs.rooms.following import Following
 from minihs.rooms.gap_state import GapState
 from minihs.rooms.gaps import Gaps
 from minihs.rooms.graph import Graph
@@ -35,7 +36,9 @@ from minihs.rooms.resident import Resident
 from minihs.rooms.sending import Sending
 from minihs.rooms.serving import Serving, VisibleTo
 from minihs.rooms.tasks import RoomTasks
+from minihs.rooms.third_party import ThirdParty
 from minihs.rooms.transactions import EduHandler, Transactions
+from minihs.rooms.upgrade import Upgrades
 from minihs.runtime import Runtime
 from minihs.store import client_txns, events, inbox, memberships, rooms
 from minihs.store.database import Database, Tx
@@ -82,8 +85,11 @@ class Rooms:
         self.receiver = Receiver(parts, self.gaps, self.out_of_band)
         self.members = Memberships(parts, self.receiver, self.out_of_band, users.member_profile)
         self.invites = Invites(parts, self.acls, self.out_of_band, self.members, users)
+        self.third_party = ThirdParty(parts, self.acls, self.invites, users)
         self.sending = Sending(parts)
         self.directory = Directory(parts)
+        self.following = Following(parts)
+        self.upgrades = Upgrades(parts, self.members, self.sending, self.following, users.member_profile)
         self.serving = Serving(parts, self.acls, visible_to)
         self.resident = Resident(parts, self.acls, self.gaps, self.members, self.serving.slots)
         self.history = Backfill(parts, asking, states)
@@ -203,6 +209,7 @@ class Rooms:
             if held is None or held.membership != "join":
                 rest = {key: value for key, value in content.items() if key != "membership"}
                 await self.members.join(sender, room_id, (), rest)
+                await self.following.follow(sender, room_id)
                 return self._member_event(room_id, sender)
         return await self.members.set_for(sender, room_id, target, membership, content)
 
@@ -217,6 +224,7 @@ class Rooms:
         """Returns the room id."""
         room_id, hosts = await self._find(room_id_or_alias, via)
         await self.members.join(user_id, room_id, hosts, content or {})
+        await self.following.follow(user_id, room_id)
         return room_id
 
     async def knock(

@@ -16,7 +16,7 @@ from minihs.matrix.event import Event
 from minihs.rooms.acl import Acls
 from minihs.rooms.answers import EventsAnswer, Slots
 from minihs.rooms.parts import Parts
-from minihs.store import event_json, events, history, rooms
+from minihs.store import event_json, events, history, memberships, rooms
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 
@@ -124,6 +124,29 @@ class Serving:
             item.event if item.event.event_id in visible else item.event.redacted() for item in items
         ]
         return [event.json for event in shown]
+
+    def extremities(self, origin: str, room_id: str) -> list[str]:
+        self._require_in_room(origin, room_id)
+        return sorted(self._parts.head(room_id).tips)
+
+    def complexity(self, origin: str, room_id: str) -> float:
+        """How large the room's state is, in the unit that Synapse made for it: 500 events."""
+        room = rooms.get(self._parts.db.read, room_id)
+        if room is None or not room.resident:
+            raise not_found("This server is not in the room.")
+        self._acls.require(room_id, origin)
+        if not rooms.has_host(self._parts.db.read, room.room_nid, origin) and not self._is_open(room_id):
+            raise not_found("This server is not in the room.")  # as if: strangers need not know
+        return round(memberships.count_current_state(self._parts.db.read, room.room_nid) / 500, 2)
+
+    def _is_open(self, room_id: str) -> bool:
+        """May anybody join or read?"""
+        state = self._parts.head(room_id).state(self._parts.graph)
+        rules = state.get(("m.room.join_rules", ""))
+        visibility = state.get(("m.room.history_visibility", ""))
+        return (rules is not None and rules.content.get("join_rule") == "public") or (
+            visibility is not None and visibility.content.get("history_visibility") == "world_readable"
+        )
 
     def _of_room(self, room_id: str, event_id: str) -> StoredEvent:
         stored = self._parts.graph.stored(event_id)

@@ -139,6 +139,14 @@ class DirectFederation:
             ),
         )
 
+    async def exchange_third_party_invite(self, host: str, room_id: str, pdu: JsonObject) -> None:
+        await self._ask(
+            host,
+            "exchange_third_party_invite",
+            (room_id, pdu),
+            lambda r: r.third_party.exchange(self._name, room_id, copied(pdu)),
+        )
+
     async def get_missing_events(
         self,
         host: str,
