@@ -15,7 +15,7 @@ Then, and for others when they join the new room, a user's own settings follow: 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import structlog
@@ -34,7 +34,7 @@ from minihs.rooms.head import Head
 from minihs.rooms.membership import Memberships, ProfileOf
 from minihs.rooms.parts import Parts
 from minihs.rooms.sending import Sending
-from minihs.store import aliases, rooms
+from minihs.store import aliases, memberships, rooms
 from minihs.store.database import Tx
 
 log = structlog.get_logger()
@@ -105,7 +105,6 @@ class Upgrades:
     def _plan(
         self, head: Head, version: RoomVersion, user_id: str, creators: set[str], moved: Collection[str]
     ) -> Plan:
-        state = self._parts.graph.full(head.current)
         create = head.create_event(self._parts.graph)
         old_create: JsonObject = {} if create is None else create.content
         content: JsonObject = {"room_version": version.version, "predecessor": {"room_id": head.room_id}}
@@ -121,48 +120,48 @@ class Upgrades:
         plan = Plan(version, content)
         wanted = [(type, "") for type in COPIED]
         if old_create.get("type") == "m.space":
-            wanted += [key for key in state if key[0] == "m.space.child"][:MAX_CHILDREN]
-        for key in wanted:
-            event = self._event(state, key)
+            keys = self._parts.graph.full(head.current)
+            wanted += [key for key in keys if key[0] == "m.space.child"][:MAX_CHILDREN]
+        for type, state_key in wanted:
+            event = self._event(head, type, state_key)
             if event is not None and _fits_version(event.content, version):
-                plan.events.append(NewEvent(key[0], _adapted(event, version), key[1]))
-        alias = _alias_content(self._event(state, ("m.room.canonical_alias", "")), moved, keep=True)
+                plan.events.append(NewEvent(type, _adapted(event, version), state_key))
+        alias = _alias_content(self._event(head, "m.room.canonical_alias"), moved, keep=True)
         if alias:
             plan.events.append(NewEvent("m.room.canonical_alias", alias))
-        plan.events.extend(self._bans(state, version))
-        old_levels = self._event(state, ("m.room.power_levels", ""))
+        plan.events.extend(self._bans(head, version))
+        levels = self._event(head, "m.room.power_levels")
         plan.events.append(
-            NewEvent("m.room.power_levels", _levels(old_levels, create, version, user_id, creators))
+            NewEvent("m.room.power_levels", _levels(levels, create, version, user_id, creators))
         )
         return plan
 
-    def _bans(self, state: Mapping[tuple[str, str], str], version: RoomVersion) -> list[NewEvent]:
+    def _bans(self, head: Head, version: RoomVersion) -> list[NewEvent]:
         """Who was banned stays banned; the reason comes along, their profile does not."""
         bans = []
-        for key in state:
-            event = self._event(state, key) if key[0] == "m.room.member" else None
-            if event is None or event.membership != "ban" or not _fits_version(event.content, version):
+        for banned in memberships.banned(self._parts.db.read, head.room_nid, MAX_BANS):
+            event = self._event(head, "m.room.member", banned)
+            if event is None or event.membership != "ban":
                 continue
             content: JsonObject = {"membership": "ban"}
             if isinstance(event.content.get("reason"), str):
                 content["reason"] = event.content["reason"]
-            bans.append(NewEvent("m.room.member", content, key[1]))
-        return bans[:MAX_BANS]
+            bans.append(NewEvent("m.room.member", content, banned))
+        return bans
 
-    def _event(self, state: Mapping[tuple[str, str], str], key: tuple[str, str]) -> Event | None:
-        event_id = state.get(key)
+    def _event(self, head: Head, type: str, state_key: str = "") -> Event | None:
+        event_id = self._parts.graph.lookup(head.current, (type, state_key))
         return None if event_id is None else self._parts.graph.event(event_id)
 
     # -- the old room ------------------------------------------------------------------------------
 
     async def _close(self, user_id: str, head: Head, moved: Collection[str]) -> None:
         """Let nobody go on in the old room. Who may do so much only does so much."""
-        state = self._parts.graph.full(head.current)
-        alias = self._event(state, ("m.room.canonical_alias", ""))
+        alias = self._event(head, "m.room.canonical_alias")
         if alias is not None and moved:
             content = _alias_content(alias, moved, keep=False)
             await self._try(user_id, head.room_id, "m.room.canonical_alias", content)
-        levels = self._event(state, ("m.room.power_levels", ""))
+        levels = self._event(head, "m.room.power_levels")
         if levels is not None:
             await self._try(user_id, head.room_id, "m.room.power_levels", _raised(levels, head.version))
 
@@ -233,7 +232,7 @@ def _levels(
     old: Event | None, create: Event | None, version: RoomVersion, user_id: str, creators: Collection[str]
 ) -> JsonObject:
     """The power levels of the new room: those of the old one, as the new version can have them."""
-    content = {} if old is None else _whole_numbers(old.content, old.version)
+    content = {} if old is None else whole_numbers(old.content, old.version)
     users: dict[str, Any] = dict(content.get("users", {}))
     if create is not None and (old is None or create.version.privileged_creators):
         # Their power was nowhere written down.
@@ -246,12 +245,12 @@ def _levels(
     return {**content, "users": users}
 
 
-def _whole_numbers(content: JsonObject, version: RoomVersion) -> JsonObject:
+def whole_numbers(content: JsonObject, version: RoomVersion) -> JsonObject:
     """Power levels with integers where levels are; what is none is left out. Other fields stay."""
     result: JsonObject = {}
     for name, value in content.items():
         if name in _SCALARS:
-            level = parse_level(value, version)
+            level = _level(value, version)
             if level is not None:
                 result[name] = level
         elif name in ("users", "events", "notifications"):
@@ -259,11 +258,16 @@ def _whole_numbers(content: JsonObject, version: RoomVersion) -> JsonObject:
             result[name] = {
                 key: level
                 for key, each in entries
-                if (level := parse_level(each, version)) is not None and (name != "users" or is_user_id(key))
+                if (level := _level(each, version)) is not None and (name != "users" or is_user_id(key))
             }
         else:
             result[name] = value
     return result
+
+
+def _level(value: object, version: RoomVersion) -> int | None:
+    level = parse_level(value, version)
+    return None if level is None or abs(level) > canonical.MAX_INT else level
 
 
 def _raised(levels: Event, version: RoomVersion) -> JsonObject:

@@ -36,3 +36,8 @@ def add(tx: Tx, alias: str, room_id: str, creator: str, now_ms: int) -> bool:
 
 def remove(tx: Tx, alias: str) -> None:
     tx.execute("DELETE FROM aliases WHERE alias = ?", (alias,))
+
+
+def move(tx: Tx, old_id: str, new_id: str) -> None:
+    """All aliases of a room lead to another one now."""
+    tx.execute("UPDATE aliases SET room_id = ? WHERE room_id = ?", (new_id, old_id))

@@ -46,6 +46,16 @@ def local_joined(db: Reader, room_nid: int) -> list[str]:
     ]
 
 
+def banned(db: Reader, room_nid: int, limit: int) -> list[str]:
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT user_id FROM memberships WHERE room_nid = ? AND membership = 'ban' LIMIT ?",
+            (room_nid, limit),
+        ).fetchall()
+    ]
+
+
 def current_state_ids(db: Reader, room_nid: int) -> list[tuple[str, str, str]]:
     """(type, state_key, event_id) of the whole current state."""
     return list(
@@ -55,6 +65,11 @@ def current_state_ids(db: Reader, room_nid: int) -> list[tuple[str, str, str]]:
             (room_nid,),
         ).fetchall()
     )
+
+
+def count_current_state(db: Reader, room_nid: int) -> int:
+    """Events in the current state."""
+    return int(db.execute("SELECT COUNT(*) FROM current_state WHERE room_nid = ?", (room_nid,)).fetchone()[0])
 
 
 def current_state_event(db: Reader, room_nid: int, type: str, state_key: str) -> str | None:
