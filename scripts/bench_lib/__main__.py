@@ -20,8 +20,8 @@ from scripts.bench_lib.scenarios import federation, joining, local, standing
 from scripts.bench_lib.subject import QUICK, Sizes, Subject
 from scripts.bench_lib.table import Figures, table
 from tests.interop.kit.authority import Authority
+from tests.interop.kit.group import KINDS
 from tests.interop.kit.homeserver import Homeserver, Place, log_shown_on_failure
-from tests.interop.kit.pair import KINDS
 from tests.interop.kit.ports import free_port
 
 type Scenario = Callable[[Subject], Awaitable[dict[str, float]]]

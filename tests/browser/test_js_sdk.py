@@ -19,8 +19,8 @@ import trio
 
 from tests.interop.kit.authority import Authority
 from tests.interop.kit.client import Client
+from tests.interop.kit.group import KINDS
 from tests.interop.kit.homeserver import Homeserver, Place, log_shown_on_failure
-from tests.interop.kit.pair import KINDS
 from tests.interop.kit.ports import free_port
 
 HERE = Path(__file__).parent

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.interop.kit.client import Client
+from tests.interop.kit.group import Group, running_group
 from tests.interop.kit.homeserver import Homeserver
-from tests.interop.kit.pair import Pair, running_pair
 
 # synapse-synapse is the control: what fails there is a fault of the suite. minihs-minihs is a bonus.
 PAIRS = os.environ.get("MINIHS_INTEROP_PAIRS", "minihs-synapse").split(",")
@@ -26,9 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", params=PAIRS)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    left, right = request.param.split("-")
-    with running_pair((left, right), tmp_path_factory.mktemp("pair")) as both:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
+    with running_group(request.param.split("-"), tmp_path_factory.mktemp("pair")) as both:
         yield both
 
 
@@ -36,7 +35,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 class Stage:
     """A room lives on `home`; `host` made it. `guest` is a user of the other server."""
 
-    pair: Pair
+    pair: Group
     home: Homeserver
     away: Homeserver
     host: Client
@@ -68,7 +67,7 @@ def home(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-async def stage(pair: Pair, home: int) -> AsyncIterator[Stage]:
+async def stage(pair: Group, home: int) -> AsyncIterator[Stage]:
     await pair.start_again()
     at_home, away = pair.servers[home], pair.servers[1 - home]
     host = await at_home.register(f"anna-{uuid.uuid4().hex[:8]}")
@@ -82,9 +81,8 @@ async def stage(pair: Pair, home: int) -> AsyncIterator[Stage]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """A failure shows the end of both servers' logs, and where they lie."""
     report = yield
-    pair = getattr(item, "funcargs", {}).get("pair")
-    if report.failed and isinstance(pair, Pair):
-        for server in pair.servers:
-            title = f"{server.kind} {server.server_name}: {server.log_file}"
-            report.sections.append((title, server.log_tail(50)))
+    groups = [used for used in getattr(item, "funcargs", {}).values() if isinstance(used, Group)]
+    for server in (server for group in groups if report.failed for server in group.servers):
+        title = f"{server.kind} {server.server_name}: {server.log_file}"
+        report.sections.append((title, server.log_tail(50)))
     return report

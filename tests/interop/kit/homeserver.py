@@ -113,8 +113,12 @@ class Homeserver(abc.ABC):
             "PYTHONUNBUFFERED": "1",
             "SSL_CERT_FILE": str(self.place.authority.ca_file),
         }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody runs a server that compiles itself at each start
-        environment["PYTHONPATH"] = str(REPOSITORY)  # the code beside these tests, wherever minihs is installed
+        environment.pop(
+            "PYTHONDONTWRITEBYTECODE", None
+        )  # nobody runs a server that compiles itself at each start
+        environment["PYTHONPATH"] = str(
+            REPOSITORY
+        )  # the code beside these tests, wherever minihs is installed
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

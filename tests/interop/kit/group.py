@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two homeservers that federate, each behind a gate of its own."""
+"""Homeservers that federate, each behind a gate of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import trio
@@ -27,15 +28,17 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    sides: tuple[Side, Side]
+class Group:
+    """Two servers or more. With two they can be parted."""
+
+    sides: tuple[Side, ...]
 
     @property
-    def servers(self) -> tuple[Homeserver, Homeserver]:
-        return self.sides[0].server, self.sides[1].server
+    def servers(self) -> tuple[Homeserver, ...]:
+        return tuple(side.server for side in self.sides)
 
     def part(self) -> None:
-        """Neither reaches the other any more; their own clients still reach them."""
+        """None reaches another any more; their own clients still reach them."""
         for side in self.sides:
             side.gate.shut()
 
@@ -44,7 +47,7 @@ class Pair:
             side.gate.open()
 
     async def start_again(self) -> None:
-        """Whatever the last test left: both run and reach each other."""
+        """Whatever the last test left: all run and reach each other."""
         self.heal()
         for server in self.servers:
             if not server.running:
@@ -53,31 +56,31 @@ class Pair:
 
 
 @contextmanager
-def running_pair(kinds: tuple[str, str], folder: Path) -> Iterator[Pair]:
+def running_group(kinds: Sequence[str], folder: Path) -> Iterator[Group]:
     """Blocking: for fixtures that outlive one test's loop."""
     authority = Authority.create(folder / "ca")
     with ExitStack() as stack:
         sides = []
-        # One is called by a host name, the other by an IP literal: both kinds of server name with a port.
-        for number, (kind, host) in enumerate(zip(kinds, ("localhost", "127.0.0.1"), strict=True)):
+        # Host names and IP literals take turns: both kinds of server name with a port.
+        for number, (kind, host) in enumerate(zip(kinds, cycle(("localhost", "127.0.0.1")), strict=False)):
             public, inner = free_port(), free_port()
             place = Place(f"{host}:{public}", folder / f"{number}-{kind}", inner, free_port(), authority)
             sides.append(Side(KINDS[kind](place), stack.enter_context(Gate(public, inner))))
-        pair = Pair((sides[0], sides[1]))
+        group = Group(tuple(sides))
         try:
-            trio.run(_start_both, pair)
-            yield pair
+            trio.run(_start, group)
+            yield group
         finally:
-            trio.run(_stop_both, pair)
+            trio.run(_stop, group)
 
 
-async def _start_both(pair: Pair) -> None:
+async def _start(group: Group) -> None:
     async with trio.open_nursery() as nursery:
-        for server in pair.servers:
+        for server in group.servers:
             nursery.start_soon(server.start)
 
 
-async def _stop_both(pair: Pair) -> None:
+async def _stop(group: Group) -> None:
     async with trio.open_nursery() as nursery:
-        for server in pair.servers:
+        for server in group.servers:
             nursery.start_soon(server.stop)
