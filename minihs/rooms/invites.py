@@ -184,7 +184,7 @@ class Invites:
 
     @contextmanager
     def expect_third_party(self, room_id: str, token: str) -> Iterator[None]:
-        """Meanwhile a resident that we asked may send us the invite that redeems this token, whoever's it is."""
+        """Meanwhile a resident that we asked may send us the invite that redeems this token."""
         self._expected[room_id, token] += 1
         try:
             yield

@@ -102,6 +102,10 @@ class Federation(Protocol):
 
     async def backfill(self, host: str, room_id: str, event_ids: Sequence[str], limit: int) -> list[Any]: ...
 
+    async def timestamp_to_event(self, host: str, room_id: str, ts: int, direction: str) -> tuple[str, int]:
+        """(event id, its origin_server_ts)"""
+        ...
+
     async def query_directory(self, host: str, alias: str) -> tuple[str, list[str]]:
         """(room_id, servers)"""
         ...

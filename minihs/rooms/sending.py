@@ -8,6 +8,7 @@ from __future__ import annotations
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param
+from minihs.matrix.event import Event
 from minihs.matrix.ids import is_room_alias
 from minihs.rooms.batch import Batch, ClientTxn, Entry
 from minihs.rooms.compose import allow, build, compose
@@ -129,7 +130,8 @@ class Sending:
 
     async def create(self, creator: str, plan: Plan, profile: JsonObject) -> str:
         """Make the room, all but its invites, in one commit. Returns the room id."""
-        job = f"new room {self._parts.runtime.random.token_urlsafe(9)}"
+        # One after the other: `_create_event` looks whether the room is there already.
+        job = f"new room of {creator}"
         return await self._parts.tasks.run(job, lambda: self._create(creator, plan, profile))
 
     async def _create(self, creator: str, plan: Plan, profile: JsonObject) -> str:
@@ -137,18 +139,7 @@ class Sending:
         room_id = None
         if not plan.version.room_id_is_create_hash:
             room_id = f"!{parts.runtime.random.token_urlsafe(13)}:{parts.our_name}"
-        create = build(
-            parts,
-            plan.version,
-            room_id,
-            sender=creator,
-            type="m.room.create",
-            content=plan.creation_content,
-            state_key="",
-            depth=1,
-            prev_events=[],
-            auth_events=[],
-        )
+        create = self._create_event(creator, plan, room_id)
         head = Head(create.room_id, 0, plan.version)
         batch = parts.batch(head)
         allow(parts, head, create, StateRef())
@@ -167,6 +158,28 @@ class Sending:
         batch.also = list_it
         await batch.commit()
         return create.room_id
+
+    def _create_event(self, creator: str, plan: Plan, room_id: str | None) -> Event:
+        """From version 12 on the room's id is the event's hash: two rooms that somebody creates in the same
+        millisecond would be one."""
+        ts = self._parts.now()
+        while True:
+            create = build(
+                self._parts,
+                plan.version,
+                room_id,
+                sender=creator,
+                type="m.room.create",
+                content=plan.creation_content,
+                state_key="",
+                depth=1,
+                prev_events=[],
+                auth_events=[],
+                ts=ts,
+            )
+            if rooms.room_nid(self._parts.db.read, create.room_id) is None:
+                return create
+            ts += 1
 
     def _compose_rest(self, batch: Batch, creator: str, plan: Plan, profile: JsonObject) -> None:
         compose(

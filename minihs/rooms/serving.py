@@ -22,6 +22,8 @@ from minihs.store.events import Outcome, StoredEvent
 
 MAX_BACKFILL = 100
 MAX_MISSING = 20
+MAX_NEAREST = 50
+"""Events next to a time that are looked at, to find one that the asker may see."""
 
 type VisibleTo = Callable[[str, Sequence[StoredEvent]], set[str]]
 """(host, events of one room) → ids of those that a user of that server may see."""
@@ -124,6 +126,22 @@ class Serving:
             item.event if item.event.event_id in visible else item.event.redacted() for item in items
         ]
         return [event.json for event in shown]
+
+    async def nearest(self, origin: str, room_id: str, ts: int, *, forwards: bool) -> tuple[str, int]:
+        """(event id, origin_server_ts) of the event at or after, or at or before, a time."""
+        room_nid = self._require_in_room(origin, room_id)
+
+        def read(db: Reader) -> list[StoredEvent]:
+            nids = history.nearest(db, room_nid, ts, forwards=forwards, limit=MAX_NEAREST)
+            found = events.get_nids(db, nids)
+            return [found[nid] for nid in nids if nid in found]
+
+        items = await self._parts.db.scan(read)
+        visible = self._visible_to(origin, items)
+        for item in items:
+            if item.event.event_id in visible:
+                return item.event.event_id, item.event.origin_server_ts
+        raise not_found("There is no event in that direction.")
 
     def extremities(self, origin: str, room_id: str) -> list[str]:
         self._require_in_room(origin, room_id)

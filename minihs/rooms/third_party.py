@@ -65,8 +65,10 @@ class ThirdParty:
     # -- for identity servers ----------------------------------------------------------------------
 
     async def bound(self, body: JsonObject) -> None:
-        """PUT /3pid/onbind: one of our users now has an address that was invited. Nobody can tell who asks; what
-        comes of it is at most an invite that the identity server has signed."""
+        """PUT /3pid/onbind: one of our users now has an address that was invited.
+
+        Nobody can tell who asks; what comes of it is at most an invite that the identity server has signed.
+        """
         user_id, invites = body.get("mxid"), body.get("invites", [])
         if not is_user_id(user_id) or not self._parts.is_ours(user_id) or not self._users.exists(user_id):
             raise invalid_param("mxid is no user of this server.")
@@ -90,7 +92,10 @@ class ThirdParty:
         name = invite.get("display_name")
         content: JsonObject = {
             "membership": "invite",
-            "third_party_invite": {"display_name": name if isinstance(name, str) and fits(name) else "", "signed": signed},
+            "third_party_invite": {
+                "display_name": name if isinstance(name, str) and fits(name) else "",
+                "signed": signed,
+            },
         }
         await self._parts.tasks.run(
             f"third-party invite of {user_id} to {room_id}",
@@ -125,9 +130,7 @@ class ThirdParty:
     async def _take(self, room_id: str, sender: str, target: str, content: JsonObject) -> None:
         content = {**self._users.member_profile(target), **content}
         batch = self._parts.batch(self._parts.head(room_id))
-        compose(
-            self._parts, batch, sender=sender, type="m.room.member", state_key=target, content=content
-        )
+        compose(self._parts, batch, sender=sender, type="m.room.member", state_key=target, content=content)
         await batch.commit()
 
 

@@ -34,6 +34,22 @@ def between(
     return _walk(db, room_nid, start, limit, stop=stop | frozenset(heads), min_depth=min_depth)
 
 
+def nearest(db: Reader, room_nid: int, ts: int, *, forwards: bool, limit: int) -> list[int]:
+    """Numbers of the events whose origin_server_ts is nearest, from `ts` on in one direction, it included.
+
+    Goes through all events of the room: for a scan.
+    """
+    compare, order = (">=", "ASC") if forwards else ("<=", "DESC")
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT event_nid FROM events WHERE room_nid = ? AND topo IS NOT NULL AND outcome = 0 "
+            f"AND ts {compare} ? ORDER BY ts {order}, topo {order}, arrival {order} LIMIT ?",
+            (room_nid, ts, limit),
+        ).fetchall()
+    ]
+
+
 def _walk(
     db: Reader,
     room_nid: int,

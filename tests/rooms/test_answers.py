@@ -151,3 +151,11 @@ def test_large_answers_are_bounded_over_all_servers() -> None:
         slots.check("another.test")
     held[0].__exit__(None, None, None)
     slots.check("another.test")
+
+
+async def test_two_rooms_of_the_same_moment_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with worlds(tmp_path, "a.test") as world:
+        monkeypatch.setattr(world.clock, "now_ms", lambda: 1_800_000_000_000)
+        a = world.servers["a.test"]
+        created = [await a.create(ALICE, {"room_version": "12"}) for _ in range(3)]
+        assert len(set(created)) == 3

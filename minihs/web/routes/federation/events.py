@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from minihs.matrix.canonical import JsonObject
-from minihs.matrix.errors import bad_json
+from minihs.matrix.errors import bad_json, invalid_param
 from minihs.web.routes.federation.streams import streamed
 from minihs.web.routing import FEDERATION, Answer, Call, Routes
 
@@ -56,6 +56,19 @@ async def get_missing_events(call: Call, room_id: str) -> JsonObject:
         min_depth=_integer(body, "min_depth", 0),
     )
     return {"events": found}
+
+
+@routes.get(_V1 + "/timestamp_to_event/{room_id}", auth=FEDERATION)
+async def timestamp_to_event(call: Call, room_id: str) -> JsonObject:
+    direction = call.query.require("dir")
+    if direction not in ("f", "b"):
+        raise invalid_param("dir must be f or b.")
+    call.query.require("ts")
+    ts = call.query.get_int("ts", 0)
+    event_id, found = await call.services.rooms.serving.nearest(
+        call.origin, room_id, ts, forwards=direction == "f"
+    )
+    return {"event_id": event_id, "origin_server_ts": found}
 
 
 def _transaction(call: Call, pdus: list[JsonObject]) -> JsonObject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import minihs
 from minihs.matrix.canonical import JsonObject
-from minihs.matrix.errors import invalid_param
+from minihs.matrix.errors import invalid_param, not_found
 from minihs.matrix.ids import domain_of, is_room_alias, is_user_id
 from minihs.web.routing import FEDERATION, NONE, Call, Routes
 
@@ -34,3 +34,8 @@ async def profile(call: Call) -> JsonObject:
     if not is_user_id(user_id) or domain_of(user_id) != call.services.config.server_name:
         raise invalid_param("The user is not one of this server.")
     return call.services.users.profiles.local(user_id, call.query.get("field"))
+
+
+@routes.get(_V1 + "/query/{query_type}", auth=FEDERATION)
+async def query(call: Call, query_type: str) -> JsonObject:
+    raise not_found("There are no queries of this type here.")
