@@ -65,7 +65,7 @@ from minihs.web.routes.federation import directory as federation_directory
 from minihs.web.routes.federation import events as federation_events
 from minihs.web.routes.federation import keys as server_keys
 from minihs.web.routes.federation import media as federation_media
-from minihs.web.routes.federation import membership, queries, transactions
+from minihs.web.routes.federation import membership, queries, third_party, transactions, unstable
 from minihs.web.routes.federation import spaces as federation_spaces
 from minihs.web.routes.federation import users as federation_users
 from minihs.web.routing import Answer, Auth, Call, Route
@@ -110,7 +110,9 @@ ROUTE_MODULES: list[ModuleType] = [
     membership,
     queries,
     server_keys,
+    third_party,
     transactions,
+    unstable,
 ]
 
 CORS_HEADERS = (
