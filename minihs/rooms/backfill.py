@@ -37,6 +37,8 @@ MAX_EVENTS = 100
 """Events asked for at once."""
 MAX_EXTREMITIES = 5
 """Places that are asked about at once."""
+EVENTS_AROUND = 20
+"""Events fetched where a client jumps into the past."""
 MAX_STATES = 5
 """States fetched for one answer. An honest one needs that before its earliest event, once for each fork."""
 
@@ -77,12 +79,35 @@ class Backfill:
                 return True
         return False
 
-    async def _store(self, batch: Batch, pdus: list[object], host: str) -> bool:
+    async def around(self, room_id: str, event_id: str, host: str) -> bool:
+        """Fetch one event from somewhere in a gap, with a few before it. True if it has its place now.
+
+        It stands alone there until the history between it and what we have is fetched.
+        """
+        room = rooms.get(self._parts.db.read, room_id)
+        if room is None or not room.resident:
+            return False
+        return await self._parts.tasks.run(room_id, lambda: self._around(room_id, event_id, host))
+
+    async def _around(self, room_id: str, event_id: str, host: str) -> bool:
+        batch = self._parts.batch(self._parts.head(room_id))
+        if is_placed(batch, event_id):
+            return False
+        call = partial(self._parts.federation.backfill, host, room_id, [event_id], EVENTS_AROUND)
+        try:
+            pdus = await self._asking.ask(batch, call)
+        except FederationError as error:
+            log.info("could not fetch an event of the past", room=room_id, error=str(error))
+            return False
+        await self._store(batch, pdus[: 2 * EVENTS_AROUND], host, island=event_id)
+        return is_placed(batch, event_id)
+
+    async def _store(self, batch: Batch, pdus: list[object], host: str, *, island: str | None = None) -> bool:
         admitted, _ = await self._asking.admit(batch, pdus, Source.BACKFILL)
         found = [event for event in admitted if not is_placed(batch, event.event_id)]
         # Parents first, so that the state at the oldest, fetched from the other server, carries on to the
         # newest.
-        topos = self._places(batch, found)
+        topos = self._places(batch, found, island)
         stored, states = 0, 0
         for event in by_prev_events(event for event in found if event.event_id in topos):
             try:
@@ -99,10 +124,19 @@ class Backfill:
         await batch.commit()
         return stored > 0
 
-    def _places(self, batch: Batch, found: list[Event]) -> dict[str, int]:
-        """Each event goes just before the first of those that name it. What nobody names has no place."""
+    def _places(self, batch: Batch, found: list[Event], island: str | None) -> dict[str, int]:
+        """Each event goes just before the first of those that name it. What nobody names has no place, but
+        for the island: it goes before the gap, as far as its depth is below that of the event after it.
+        """
         topos = rooms.places_naming(self._parts.db.read, batch.head.room_nid)
         topos = {event_id: topo - 1 for event_id, topo in topos.items()}
+        for event in found:
+            if event.event_id == island and island not in topos:
+                ends = rooms.gap_ends(self._parts.db.read, batch.head.room_nid)
+                later = [(depth, topo) for topo, depth in ends if depth > event.depth]
+                if later:
+                    depth, topo = min(later)
+                    topos[island] = topo - (depth - event.depth)
         placed: dict[str, int] = {}
         for event in reversed(by_prev_events(found)):
             place = topos.get(event.event_id)

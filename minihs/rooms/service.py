@@ -20,6 +20,7 @@ from minihs.rooms.acl import Acls
 from minihs.rooms.asking import Asking
 from minihs.rooms.backfill import Backfill
 from minihs.rooms.batch import ClientTxn
+from minihs.rooms.by_time import ByTime
 from minihs.rooms.creation import plan
 from minihs.rooms.directory import Directory
 from minihs.rooms.following import Following
@@ -93,6 +94,7 @@ class Rooms:
         self.serving = Serving(parts, self.acls, visible_to)
         self.resident = Resident(parts, self.acls, self.gaps, self.members, self.serving.slots)
         self.history = Backfill(parts, asking, states)
+        self.by_time = ByTime(parts, self.history)
         self.transactions = Transactions(
             parts, self.acls, self.receiver, durable=durable_edus, fleeting=fleeting_edus
         )
@@ -288,6 +290,10 @@ class Rooms:
     async def backfill(self, room_id: str, *, before: tuple[int, int], limit: int) -> bool:
         """Ask other servers for events before (topo, arrival). True if something new was stored."""
         return await self.history.before(room_id, before[0], limit)
+
+    async def fetch_at(self, room_id: str, ts: int, *, forward: bool, closer_than: int | None) -> bool:
+        """Ask other servers for an event close to a point of time. True if something new was stored."""
+        return await self.by_time.fetch(room_id, ts, forward=forward, closer_than=closer_than)
 
     async def resolve_alias(self, alias: str) -> tuple[str, list[str]]:
         return await self.directory.resolve(alias)

@@ -125,6 +125,17 @@ def places_naming(db: Reader, room_nid: int) -> dict[str, int]:
     )
 
 
+def gap_ends(db: Reader, room_nid: int) -> list[tuple[int, int]]:
+    """(topo, depth) of each event that names a parent which we lack."""
+    return list(
+        db.execute(
+            "SELECT e.topo, e.depth FROM backward_extremities b JOIN events e ON e.event_nid = b.successor "
+            "WHERE b.room_nid = ? AND e.topo IS NOT NULL",
+            (room_nid,),
+        ).fetchall()
+    )
+
+
 def hosts(db: Reader, room_nid: int) -> list[str]:
     """Servers with a joined user, by the current state; the one with most users first."""
     return [

@@ -30,6 +30,18 @@ class History(Protocol):
         ...
 
 
+class PastByTime(Protocol):
+    """Fetching events of the past by their time (`rooms`)."""
+
+    async def fetch_at(self, room_id: str, ts: int, *, forward: bool, closer_than: int | None) -> bool:
+        """True: an event closer to `ts` than the time of the one that we have was found and stored."""
+        ...
+
+
+class Past(History, PastByTime, Protocol):
+    """Both."""
+
+
 class NoEdus:
     """Sends nothing: for a server without federation, and for tests."""
 
@@ -50,4 +62,7 @@ class NoHistory:
     """Never finds any more."""
 
     async def backfill(self, room_id: str, *, before: tuple[int, int], limit: int) -> bool:
+        return False
+
+    async def fetch_at(self, room_id: str, ts: int, *, forward: bool, closer_than: int | None) -> bool:
         return False

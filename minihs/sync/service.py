@@ -11,10 +11,11 @@ from __future__ import annotations
 from minihs.matrix.canonical import JsonObject
 from minihs.runtime import Runtime
 from minihs.store.database import Database
+from minihs.sync.by_time import ByTime
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.messages import Messages
 from minihs.sync.notifier import Notifier
-from minihs.sync.ports import EduQueue, History, ServerAcls
+from minihs.sync.ports import EduQueue, Past, ServerAcls
 from minihs.sync.public_rooms import PublicRooms
 from minihs.sync.receipts import Receipts
 from minihs.sync.relations import Relations
@@ -29,6 +30,7 @@ class Sync:
     receipts: Receipts
     syncer: Syncer
     messages: Messages
+    by_time: ByTime
 
     def __init__(self, db: Database, runtime: Runtime, our_name: str) -> None:
         self._db = db
@@ -43,13 +45,14 @@ class Sync:
         self.relations = Relations(db, runtime, self.facts)
         self.public_rooms = PublicRooms(db)
 
-    def connect(self, *, edus: EduQueue, acls: ServerAcls, history: History) -> None:
+    def connect(self, *, edus: EduQueue, acls: ServerAcls, history: Past) -> None:
         """Call once, before the first request is served."""
         db, runtime = self._db, self._runtime
         self.typing = Typing(db.read, runtime, self.notifier, self._our_name, edus=edus, acls=acls)
         self.receipts = Receipts(db, runtime, self._our_name, edus=edus, acls=acls)
         self.syncer = Syncer(db, runtime, self.notifier, self.typing, self.facts)
         self.messages = Messages(db, runtime, self.facts, history)
+        self.by_time = ByTime(db, self.facts, history)
 
     async def receive_typing(self, origin: str, content: JsonObject) -> None:
         """Handler of m.typing EDUs."""

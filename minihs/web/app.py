@@ -57,8 +57,10 @@ from minihs.web.routes.client import (
     server_admin,
     spaces,
     sync,
+    timestamp,
     to_device,
     typing,
+    upgrade,
     versions,
 )
 from minihs.web.routes.federation import directory as federation_directory
@@ -99,8 +101,10 @@ ROUTE_MODULES: list[ModuleType] = [
     server_admin,
     spaces,
     sync,
+    timestamp,
     to_device,
     typing,
+    upgrade,
     versions,
     federation_directory,
     federation_events,
