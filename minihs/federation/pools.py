@@ -104,7 +104,8 @@ class Pools:
         for destination, entry in list(self._entries.items()):
             if len(self._entries) <= MAX_POOLS and now - entry.last_used < IDLE_SECONDS:
                 break
-            if not entry.users:
+            # (Closing others may have taken a moment: it must still be this one.)
+            if not entry.users and self._entries.get(destination) is entry:
                 await self._retire(destination)
 
     async def _retire(self, destination: str) -> None:
