@@ -45,7 +45,9 @@ class RemoteRefused(FederationError):
     def is_unrecognized(self) -> bool:
         """The server does not know the endpoint, as far as one can tell; older servers lack the errcode."""
         return self.errcode == "M_UNRECOGNIZED" or (
-            self.status in (404, 405) and self.errcode in ("M_UNKNOWN", "M_NOT_FOUND") and "errcode" not in self.body
+            self.status in (404, 405)
+            and self.errcode in ("M_UNKNOWN", "M_NOT_FOUND")
+            and "errcode" not in self.body
         )
 
 
