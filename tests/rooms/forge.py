@@ -12,7 +12,7 @@ from minihs.matrix.auth_rules import auth_types_for
 from minihs.matrix.canonical import BadJson
 from minihs.matrix.event import Event
 from minihs.matrix.hashes import event_id_of
-from minihs.matrix.ids import is_event_id
+from minihs.matrix.ids import domain_of, is_event_id
 from minihs.matrix.room_versions import RoomVersion
 from minihs.matrix.signatures import sign_event
 from minihs.rooms.service import Rooms
@@ -74,7 +74,7 @@ class Forger:
         if state_key is not None:
             pdu["state_key"] = state_key
         if self.version.event_format == 1:
-            pdu["event_id"] = f"$forged{self.made}:{self.name}"
+            pdu["event_id"] = f"$forged{self.made}:{domain_of(sender)}"
         return pdu | fields
 
     def auth_events(self, type: str, sender: str, state_key: str | None, content: JsonObject) -> list[str]:

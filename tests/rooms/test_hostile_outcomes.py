@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of events that were not accepted, and of what is built upon them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minihs.matrix.errors import MatrixError
+from minihs.matrix.event import build_event
+from minihs.matrix.room_versions import ROOM_VERSIONS
+from minihs.store.events import Outcome
+from tests.rooms.forge import inbox_of, rows_of
+from tests.rooms.hostile_paths import ALICE, EVE, VIC, Scene, scenes
+from tests.rooms.world import World, membership_of, state_of, stored, timeline_of, worlds
+
+type JsonObject = dict[str, Any]
+VERSIONS = ["1", "2", "6", "10", "11", "12"]
+
+
+def topic(scene: Scene, **options: Any) -> tuple[JsonObject, str]:
+    """Eve has not the power for that."""
+    pdu = scene.forger.seal(scene.forger.draft("m.room.topic", EVE, {"topic": "mine"}, "", **options))
+    return pdu, scene.forger.id_of(pdu)
+
+
+def tips(scene: Scene) -> set[str]:
+    return set(scene.victim.parts.head(scene.room_id).tips)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_rejected_stays_rejected(tmp_path: Path, version: str) -> None:
+    async with scenes(tmp_path, version) as scene:
+        before = state_of(scene.victim, scene.room_id)
+        bad, bad_id = topic(scene)
+        assert await scene.world.send("e.test", "v.test", [bad]) == {"pdus": {bad_id: {}}}
+        assert rows_of(scene.victim)[bad_id] == Outcome.REJECTED
+
+        # sent again, by others, and after a restart
+        for sender in ("e.test", "h.test"):
+            await scene.world.send(sender, "v.test", [bad])
+        await scene.world.restart("v.test")
+        await scene.world.send("e.test", "v.test", [bad])
+        assert rows_of(scene.victim)[bad_id] == Outcome.REJECTED
+
+        # as a prev event: what follows is judged without it
+        child, child_id = scene.good(prev=[bad_id])
+        await scene.world.send("e.test", "v.test", [child])
+        assert rows_of(scene.victim)[child_id] == Outcome.ACCEPTED
+        assert state_of(scene.victim, scene.room_id) == before
+        assert bad_id not in tips(scene)
+        assert bad_id not in timeline_of(scene.victim, scene.room_id)
+
+        # as an auth event
+        state = scene.forger.state
+        auth = [*scene.forger.auth_events("m.room.message", EVE, None, {})]
+        member = scene.forger.draft("m.room.member", EVE, {"membership": "join", "x": 1}, EVE, auth=[])
+        if scene.forger.version.create_event_in_auth_events:
+            member["auth_events"] = scene.forger.references([state["m.room.create", ""]])
+        unauthorised = scene.forger.seal(member)
+        unauthorised_id = scene.forger.id_of(unauthorised)
+        await scene.world.send("e.test", "v.test", [unauthorised])
+        assert rows_of(scene.victim)[unauthorised_id] == Outcome.REJECTED
+        swapped = [unauthorised_id if each == state["m.room.member", EVE] else each for each in auth]
+        assert unauthorised_id in swapped
+        citing = scene.forger.seal(scene.forger.draft("m.room.message", EVE, {}, auth=swapped))
+        await scene.world.send("e.test", "v.test", [citing])
+        assert rows_of(scene.victim)[scene.forger.id_of(citing)] == Outcome.REJECTED
+        assert state_of(scene.victim, scene.room_id) == before
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_rejected_event_does_not_come_in_by_state_resolution(tmp_path: Path, version: str) -> None:
+    """A fork on top of it, and one beside it, are resolved: it is in neither state."""
+    async with scenes(tmp_path, version) as scene:
+        start = sorted(tips(scene))
+        bad, bad_id = topic(scene, prev=start)
+        left, left_id = scene.good(prev=[bad_id])
+        right = scene.forger.seal(
+            scene.forger.draft("m.room.member", EVE, {"membership": "join", "x": 1}, EVE, prev=start)
+        )
+        right_id = scene.forger.id_of(right)
+        await scene.world.send("e.test", "v.test", [bad, left, right])
+        assert tips(scene) == {left_id, right_id}
+        merge, merge_id = scene.good(prev=[left_id, right_id])
+        await scene.world.send("e.test", "v.test", [merge])
+        assert tips(scene) == {merge_id}
+        state = state_of(scene.victim, scene.room_id)
+        assert ("m.room.topic", "") not in state
+        assert state["m.room.member", EVE] == right_id
+        assert rows_of(scene.victim)[bad_id] == Outcome.REJECTED
+
+
+async def test_a_rejected_event_does_not_come_in_by_the_answer_to_a_join(tmp_path: Path) -> None:
+    """Its auth events allow it, the state before it did not; by the answer's own rules it would be fine."""
+    async with scenes(tmp_path, "12") as scene:
+        h = scene.world.servers["h.test"]
+        levels = h.parts.graph.event(scene.forger.state["m.room.power_levels", ""])
+        assert levels is not None
+        mighty = {**levels.content, "users": {EVE: 50}}
+        await h.send(ALICE, scene.room_id, "m.room.power_levels", mighty, state_key="")
+        await scene.world.deliver()
+        auth = scene.forger.auth_events("m.room.topic", EVE, "", {})
+        await h.send(ALICE, scene.room_id, "m.room.power_levels", levels.content, state_key="")
+        await scene.world.deliver()
+        bad, bad_id = topic(scene, auth=auth)
+        await scene.world.send("e.test", "v.test", [bad])
+        assert rows_of(scene.victim)[bad_id] == Outcome.REJECTED
+        _, chain = scene.forger.state_answer()
+
+        async def lie(honest: Any, *args: Any) -> Any:
+            answer = await honest()
+            return {**answer, "state": [*answer["state"], bad], "auth_chain": chain}
+
+        scene.world.hooks["h.test", "send_join"] = lie
+        await scene.victim.leave(VIC, scene.room_id)
+        await scene.world.deliver()
+        await scene.victim.join(VIC, scene.room_id, via=["h.test"])
+        await scene.world.rest()
+        assert ("m.room.topic", "") not in state_of(scene.victim, scene.room_id)
+        assert rows_of(scene.victim)[bad_id] == Outcome.REJECTED
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_soft_failed_event_is_neither_shown_nor_built_upon(tmp_path: Path, version: str) -> None:
+    async with scenes(tmp_path, version) as scene:
+        h = scene.world.servers["h.test"]
+        old, auth = sorted(tips(scene)), scene.forger.auth_events("m.room.message", EVE, None, {})
+        await h.ban(ALICE, scene.room_id, EVE)
+        await scene.world.deliver()
+        now = tips(scene)
+        evading, evading_id = scene.good(prev=old, auth=auth)
+        assert await scene.world.send("e.test", "v.test", [evading]) == {"pdus": {evading_id: {}}}
+        assert rows_of(scene.victim)[evading_id] == Outcome.SOFT_FAILED
+        assert evading_id not in timeline_of(scene.victim, scene.room_id)
+        assert tips(scene) == now
+        mine = await scene.victim.send(VIC, scene.room_id, "m.room.message", {})
+        event = scene.victim.parts.graph.event(mine)
+        assert event is not None
+        assert evading_id not in event.prev_events
+
+        # Somebody who did not know of the ban built upon it: that is fine, and the extremities are none the
+        # more for it.
+        theirs = scene.forger.seal(
+            scene.forger.draft("m.room.message", ALICE, {}, prev=[evading_id, mine]), "h.test"
+        )
+        await scene.world.send("h.test", "v.test", [theirs])
+        assert rows_of(scene.victim)[scene.forger.id_of(theirs)] == Outcome.ACCEPTED
+        assert tips(scene) == {scene.forger.id_of(theirs)}
+
+
+async def test_an_event_built_on_a_rejected_one_replaces_what_that_was_built_on(tmp_path: Path) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        h = scene.world.servers["h.test"]
+        old, auth = sorted(tips(scene)), scene.forger.auth_events("m.room.message", EVE, None, {})
+        await h.ban(ALICE, scene.room_id, EVE)
+        await scene.world.deliver()
+        (ban,) = tips(scene)
+        evading, evading_id = scene.good(prev=[*old, ban], auth=auth)
+        await scene.world.send("e.test", "v.test", [evading])
+        assert rows_of(scene.victim)[evading_id] == Outcome.REJECTED  # after the ban, so by the state before
+        child = scene.forger.seal(
+            scene.forger.draft("m.room.message", ALICE, {}, prev=[evading_id]), "h.test"
+        )
+        await scene.world.send("h.test", "v.test", [child])
+        assert tips(scene) == {scene.forger.id_of(child)}
+
+
+# -- what must not mix -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_an_event_that_follows_another_rooms_event_is_rejected(tmp_path: Path, version: str) -> None:
+    async with scenes(tmp_path, version) as scene:
+        before = state_of(scene.victim, scene.room_id)
+        there = sorted(scene.victim.parts.head(scene.other_room).tips)
+        for prev in (there, [*there, *sorted(tips(scene))]):
+            pdu, event_id = scene.good(prev=prev)
+            await scene.world.send("e.test", "v.test", [pdu])
+            assert rows_of(scene.victim)[event_id] == Outcome.REJECTED
+        assert state_of(scene.victim, scene.room_id) == before
+
+
+@pytest.mark.parametrize("version", ["1", "6", "11"])
+async def test_a_room_has_one_create_event(tmp_path: Path, version: str) -> None:
+    """Rule 1 allows any number of them, by the server that the room is named after."""
+    async with scenes(tmp_path, version) as scene:
+        before = state_of(scene.victim, scene.room_id)
+        for state_key in ("", "x"):
+            content = {"room_version": version, "creator": ALICE}
+            second = scene.forger.draft("m.room.create", ALICE, content, state_key, prev=[], auth=[])
+            if "event_id" in second:
+                second["event_id"] = f"$second{state_key}:h.test"
+            second = scene.forger.seal(second, "h.test")
+            await scene.world.send("h.test", "v.test", [second])
+            assert rows_of(scene.victim)[scene.forger.id_of(second)] == Outcome.REJECTED
+        assert state_of(scene.victim, scene.room_id) == before
+
+
+async def test_an_event_without_parents_is_rejected(tmp_path: Path) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        before = tips(scene)
+        pdu, event_id = scene.good(prev=[])
+        await scene.world.send("e.test", "v.test", [pdu])
+        assert rows_of(scene.victim)[event_id] == Outcome.REJECTED
+        assert tips(scene) == before
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+async def test_events_that_name_each_other_in_a_circle_are_dropped(tmp_path: Path, version: str) -> None:
+    async with scenes(tmp_path, version) as scene:
+        one = scene.message(prev=["$two:e.test"]) | {"event_id": "$one:e.test"}
+        two = scene.message(prev=["$one:e.test"]) | {"event_id": "$two:e.test"}
+        own = scene.message(prev=["$own:e.test"]) | {"event_id": "$own:e.test"}
+        pdus = [scene.forger.seal(pdu) for pdu in (one, two, own)]
+        scene.answer_honestly({})
+        scene.answers["get_missing_events"] = pdus
+        await scene.world.send("e.test", "v.test", pdus)
+        assert not {"$one:e.test", "$two:e.test", "$own:e.test"} & rows_of(scene.victim).keys()
+        assert inbox_of(scene.victim) == {}
+
+
+@pytest.mark.parametrize("lie", ["1", "6"])
+async def test_what_an_invite_claims_of_a_rooms_version_binds_nobody(tmp_path: Path, lie: str) -> None:
+    """Anybody can invite a user of ours to any room, and say of its version what they like."""
+    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+        v, h = world.servers["v.test"], world.servers["h.test"]
+        room_id = await h.create(ALICE, {"room_version": "10", "preset": "public_chat"})
+        await _invite_as(world, room_id, lie)
+        await h.invite(ALICE, room_id, VIC)
+        assert membership_of(v, room_id, VIC) == "invite"
+        second = "@second:v.test"
+        await h.invite(ALICE, room_id, second)
+        await h.kick(ALICE, room_id, second)
+        await world.deliver()
+        assert membership_of(v, room_id, second) == "leave"
+        await v.join(VIC, room_id)
+        await world.deliver()
+        assert state_of(v, room_id) == state_of(h, room_id)
+        event_id = await v.send(VIC, room_id, "m.room.message", {})
+        await world.deliver()
+        assert timeline_of(h, room_id)[-1] == event_id
+        found = stored(v, event_id)
+        assert found is not None
+        assert found.event.version.version == "10"
+        # Once we are in it, we know better than to believe such an invite.
+        with pytest.raises(MatrixError):
+            await _invite_as(world, room_id, "2")
+
+
+async def _invite_as(world: World, room_id: str, version: str) -> None:
+    event = build_event(
+        version=ROOM_VERSIONS[version],
+        room_id=room_id,
+        type="m.room.member",
+        sender=EVE,
+        content={"membership": "invite"},
+        state_key="@first:v.test",
+        depth=1,
+        prev_events=[],
+        auth_events=[],
+        origin_server_ts=1,
+        server_name="e.test",
+        key=world.keys["e.test"],
+        random_id="claim" + version,
+    )
+    v = world.servers["v.test"]
+    await v.invites.receive("e.test", room_id, event.event_id, version, event.json, [])

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PDUs that can't be dealt with now: their parents come late, or they make our own code fail."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minihs.rooms import batch as batch_module
+from minihs.rooms import receive
+from minihs.store import rooms
+from minihs.store.events import Outcome
+from tests.rooms.forge import inbox_of, rows_of
+from tests.rooms.hostile_paths import VIC, Scene, scenes
+from tests.rooms.world import timeline_of
+
+type JsonObject = dict[str, Any]
+
+
+def tips(scene: Scene) -> set[str]:
+    return set(scene.victim.parts.head(scene.room_id).tips)
+
+
+# -- parents that come late ------------------------------------------------------------------------
+
+
+async def test_a_deferred_pdu_goes_on_as_soon_as_its_parents_come(tmp_path: Path) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        scene.answer_honestly({})
+        parent, parent_id = scene.good()
+        child, child_id = scene.good(prev=[parent_id])
+        grandchild, grandchild_id = scene.good(prev=[child_id])
+        await scene.world.send("e.test", "v.test", [grandchild])
+        await scene.world.send("e.test", "v.test", [child])
+        assert inbox_of(scene.victim) == {child_id: 1, grandchild_id: 1}
+        await scene.world.send("e.test", "v.test", [parent])
+        assert inbox_of(scene.victim) == {}
+        assert timeline_of(scene.victim, scene.room_id)[-3:] == [parent_id, child_id, grandchild_id]
+        assert tips(scene) == {grandchild_id}
+
+
+async def test_a_deferred_pdu_is_tried_again_after_a_while_and_a_restart(tmp_path: Path) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        scene.answer_honestly({})
+        parent, parent_id = scene.good()
+        child, child_id = scene.good(prev=[parent_id])
+        await scene.world.send("e.test", "v.test", [child])
+        for attempts in range(2, 5):
+            await scene.world.wait(100 * attempts)
+            assert inbox_of(scene.victim) == {child_id: attempts}
+        await scene.world.restart("v.test")
+        scene.answers["get_missing_events"] = [parent]
+        await scene.world.wait(3600)
+        assert inbox_of(scene.victim) == {}
+        assert timeline_of(scene.victim, scene.room_id)[-2:] == [parent_id, child_id]
+
+
+async def test_a_pdu_whose_parents_never_come_is_given_up_some_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive, "MAX_DEFERRALS", 3)
+    async with scenes(tmp_path, "12") as scene:
+        scene.answer_honestly({})
+        child, child_id = scene.good(prev=["$nowhere"])
+        await scene.world.send("e.test", "v.test", [child])
+        for _ in range(3):
+            assert child_id in inbox_of(scene.victim)
+            await scene.world.wait(24 * 3600)
+        assert inbox_of(scene.victim) == {}
+        assert child_id not in rows_of(scene.victim)
+
+
+async def test_a_parent_that_comes_after_its_child_is_no_extremity(tmp_path: Path) -> None:
+    """The child was placed at a gap; its parent fills that, and nothing is to be built on it."""
+    async with scenes(tmp_path, "12") as scene:
+        parent, parent_id = scene.good()
+        child, child_id = scene.good(prev=[parent_id])
+        scene.answer_honestly({parent_id: parent})
+        await scene.world.send("e.test", "v.test", [child])
+        assert child_id in tips(scene)
+        await scene.world.send("e.test", "v.test", [parent])
+        assert rows_of(scene.victim)[parent_id] == Outcome.ACCEPTED
+        assert tips(scene) == {child_id}
+        nid = scene.victim.parts.head(scene.room_id).room_nid
+        assert parent_id not in [
+            row[0] for row in rooms.backward_extremities(scene.victim.parts.db.read, nid)
+        ]
+
+
+async def test_a_gap_that_cannot_be_told_about_truly_is_not_jumped(tmp_path: Path) -> None:
+    """A server that tells the state before an event but keeps back the event is not believed."""
+    async with scenes(tmp_path, "12") as scene:
+        _, parent_id = scene.good()
+        child, child_id = scene.good(prev=[parent_id])
+        scene.answer_honestly({})
+        await scene.world.send("e.test", "v.test", [child])
+        assert child_id not in rows_of(scene.victim)
+        assert inbox_of(scene.victim) == {child_id: 1}
+
+
+# -- crashes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["resolve", "write"])
+async def test_a_pdu_that_crashes_its_step_is_set_aside_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        scene.world.loud = True
+        pdus: list[JsonObject] = []
+        ids: list[str] = []
+        for _ in range(5):
+            pdu, event_id = scene.good(prev=ids[-1:] or None)
+            pdus.append(pdu)
+            ids.append(event_id)
+        poison, poison_id = scene.good(prev=[ids[2]])
+        name = "accept" if where == "resolve" else "_write_entry"
+        honest = getattr(batch_module.Batch, name)
+
+        def crash(self: Any, *args: Any) -> Any:
+            entry = args[0] if where == "resolve" else args[1]
+            if entry.event.event_id == poison_id:
+                raise RuntimeError("poison")
+            return honest(self, *args)
+
+        monkeypatch.setattr(batch_module.Batch, name, crash)
+        await scene.world.send("e.test", "v.test", [*pdus[:3], poison, *pdus[3:]])
+        assert set(ids) <= rows_of(scene.victim).keys()
+        assert inbox_of(scene.victim) == {poison_id: 1}
+        assert tips(scene) == {ids[-1]}
+        for attempts in range(2, 1 + receive.MAX_CRASHES):
+            await scene.world.wait(60)
+            assert inbox_of(scene.victim).get(poison_id, attempts) == attempts
+        await scene.world.wait(60)
+        assert inbox_of(scene.victim) == {}
+        kept = scene.victim.parts.db.read.execute("SELECT event_id FROM inbox WHERE kind = 2").fetchall()
+        assert kept == [(poison_id,)]
+        # It is not staged again, and what is built upon it finds a way round it.
+        await scene.world.send("e.test", "v.test", [poison])
+        assert inbox_of(scene.victim) == {}
+        scene.answer_honestly({poison_id: poison})
+        scene.answers["get_missing_events"] = [poison]
+        after, after_id = scene.good(prev=[ids[-1], poison_id])
+        await scene.world.send("e.test", "v.test", [after])
+        if where == "resolve":
+            assert rows_of(scene.victim)[after_id] == Outcome.ACCEPTED
+        mine = await scene.victim.send(VIC, scene.room_id, "m.room.message", {})
+        assert tips(scene) == {mine}
+
+
+async def test_a_full_disk_is_no_pdus_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        scene.world.loud = True
+        honest = batch_module.Batch._write_entry
+
+        def full(*args: Any) -> int:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+        monkeypatch.setattr(batch_module.Batch, "_write_entry", full)
+        pdu, event_id = scene.good()
+        await scene.world.send("e.test", "v.test", [pdu])
+        for _ in range(10):
+            await scene.world.wait(60)
+        assert inbox_of(scene.victim) == {event_id: 0}
+        monkeypatch.setattr(batch_module.Batch, "_write_entry", honest)
+        await scene.world.wait(60)
+        assert inbox_of(scene.victim) == {}
+        assert rows_of(scene.victim)[event_id] == Outcome.ACCEPTED
