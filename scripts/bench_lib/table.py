@@ -16,34 +16,36 @@ class Row:
     title: str
     unit: str
     budget: float | None = None  # at most, in `unit`; or at least, when `more_is_better`
-    ratio_budget: float | None = None  # the same, as minihs / Synapse
+    reference: float | None = None
+    """What Synapse took where the budget was set: a slower machine is slower for both."""
+    ratio_budget: float | None = None  # a budget that is a ratio in the first place: minihs / Synapse
     more_is_better: bool = False
     digits: int = 2
 
 
 ROWS = [
-    Row("start_s", "cold start to first answer", "s", 0.9),
+    Row("start_s", "cold start to first answer", "s", 0.9, 1.5),
     Row("idle_rss_mib", "memory at rest (RSS), {rooms} rooms", "MiB", 75, digits=0),
     Row("idle_cpu_percent", "CPU at rest", "%", 0.1),
     Row("send_ms", "local send, p50", "ms"),
-    Row("send_cpu_ms", "CPU per local message, one sync woken", "ms", 2),
+    Row("send_cpu_ms", "CPU per local message, one sync woken", "ms", 2, 24.7),
     Row("sends_per_s_1", "local sends, 1 sender", "/s", ratio_budget=8, more_is_better=True, digits=0),
     Row("sends_per_s_8", "local sends, 8 senders", "/s", ratio_budget=8, more_is_better=True, digits=0),
     Row("wake_ms", "send until another's long poll returns, p50", "ms", ratio_budget=1 / 6),
-    Row("inbound_cpu_ms", "CPU per inbound PDU, batches of 50", "ms", 0.4),
+    Row("inbound_cpu_ms", "CPU per inbound PDU, batches of 50", "ms", 0.4, 39),
     Row("inbound_per_s", "inbound PDUs", "/s", more_is_better=True, digits=0),
     Row("outbound_ms", "send until the other server has it, p50", "ms"),
-    Row("outbound_1_cpu_ms", "CPU per event sent to 1 destination", "ms", 2.5),
-    Row("outbound_20_cpu_ms", "CPU per event sent to 20 destinations", "ms", 18),
-    Row("backfill_per_s", "/backfill served", "events/s", 12_000, more_is_better=True, digits=0),
+    Row("outbound_1_cpu_ms", "CPU per event sent to 1 destination", "ms", 2.5, 18.5),
+    Row("outbound_20_cpu_ms", "CPU per event sent to 20 destinations", "ms", 18, 60),
+    Row("backfill_per_s", "/backfill served", "events/s", 12_000, 6350, more_is_better=True, digits=0),
     Row("backfill_cpu_us", "CPU per event of /backfill", "µs", digits=0),
-    Row("join_1000_cpu_s", "join of 1,000 members: CPU", "s", 0.4),
+    Row("join_1000_cpu_s", "join of 1,000 members: CPU", "s", 0.4, 1.0),
     Row("join_1000_peak_mib", "the same: peak memory", "MiB", 100, digits=0),
-    Row("join_10000_cpu_s", "join of 10,000 members: CPU", "s", 4),
+    Row("join_10000_cpu_s", "join of 10,000 members: CPU", "s", 4, 10.7),
     Row("join_10000_peak_mib", "the same: peak memory", "MiB", 150, digits=0),
     Row("join_1000_wall_s", "join of 1,000 members: until answered", "s"),
     Row("join_10000_wall_s", "join of 10,000 members: until answered", "s"),
-    Row("branches_cpu_s", "{branch} + {branch} state events on two branches, merged: CPU", "s", 0.5),
+    Row("branches_cpu_s", "{branch} + {branch} state events on two branches, merged: CPU", "s", 0.5, 36.5),
     Row("initial_sync_first_ms", "initial /sync, {sync_rooms} rooms, the first", "ms", digits=0),
     Row("initial_sync_ms", "the same, p50 of the next", "ms", ratio_budget=1 / 6, digits=1),
     Row("disk_bytes_per_event", "disk per message", "bytes", 1_800, digits=0),
@@ -87,17 +89,28 @@ def _plain(ratio: float) -> str:
     return f"{ratio:.1f} ×" if ratio >= 1 else f"1/{1 / ratio:.1f}"
 
 
+def _limit(row: Row) -> float | None:
+    """The budget as a ratio."""
+    if row.budget is not None and row.reference is not None:
+        return row.budget / row.reference
+    return row.ratio_budget
+
+
 def _budget(row: Row) -> str:
-    sign = "≥" if row.more_is_better else "≤"
-    if row.budget is not None:
-        return f"{sign} {row.budget:,g} {row.unit}"
-    if row.ratio_budget is not None:
-        return f"{sign} {_plain(row.ratio_budget)}"
-    return ""
+    sign, limit = "≥" if row.more_is_better else "≤", _limit(row)
+    parts = [] if row.budget is None else [f"{row.budget:,g} {row.unit}"]
+    parts += [] if limit is None else [_plain(limit)]
+    return f"{sign} {' or '.join(parts)}" if parts else ""
 
 
 def _verdict(row: Row, minihs: float | None, ratio: float | None) -> str:
-    value, limit = (minihs, row.budget) if row.budget is not None else (ratio, row.ratio_budget)
-    if value is None or limit is None:
+    """Of an absolute budget and its ratio one is enough."""
+    found = [(minihs, row.budget), (ratio, _limit(row))]
+    known = [(value, limit) for value, limit in found if value is not None and limit is not None]
+    if not known:
         return ""
-    return "met" if (value >= limit if row.more_is_better else value <= limit) else "MISSED"
+    return (
+        "met"
+        if any(value >= limit if row.more_is_better else value <= limit for value, limit in known)
+        else "MISSED"
+    )

@@ -50,6 +50,8 @@ async def test_a_join_let_in_by_one_server_is_told_to_the_others(
     room = await home.create_room(preset="public_chat", room_version=version)
     await early.join(room, via=[trio_of_servers.servers[owner].server_name])
     await home.wait_for_membership(room, early.user_id, "join")
+    # Synapse answers a join before it has the whole state, and lets nobody in until then; this waits for it.
+    assert await early.joined_members(room) == {home.user_id, early.user_id}
 
     await late.join(room, via=[trio_of_servers.servers[0].server_name])
 
