@@ -2,8 +2,8 @@
 """Keys of devices: upload, query, claim (client-server-api, "Key management API"; server-server-api,
 "End-to-End Encryption").
 
-Keys of remote users are asked for each time: their servers know them best, and nothing kept here can be
-stale.
+Keys of remote users with whom none of ours shares a room are asked for each time; those of the others are
+kept (`remote_devices`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import trio
 
 from minihs.e2ee import ports
-from minihs.e2ee.remote_answers import checked_claim_answer, checked_query_answer
+from minihs.e2ee.remote_answers import checked_claim_answer, checked_query_answer, user_keys
+from minihs.e2ee.remote_devices import RemoteDevices
 from minihs.e2ee.shapes import checked_device_keys, checked_one_time_keys
 from minihs.matrix.canonical import MAX_INT
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param
@@ -26,6 +27,7 @@ from minihs.runtime import Runtime
 from minihs.store import cross_signing, device_keys, device_lists, devices, key_signatures, one_time_keys
 from minihs.store import users as user_store
 from minihs.store.database import Database, Reader, Tx
+from minihs.store.remote_devices import UserKeys
 
 type JsonObject = dict[str, Any]
 
@@ -56,6 +58,7 @@ class DeviceKeys:
         self._runtime = runtime
         self._server_name = server_name
         self._federation = federation
+        self.remote = RemoteDevices(db, runtime, federation)
 
     async def upload(self, requester: Requester, body: JsonObject) -> JsonObject:
         """POST /keys/upload."""
@@ -100,18 +103,49 @@ class DeviceKeys:
         for user_id, device_ids in local.items():
             self._add_local(answer, user_id, device_ids, requester.user_id)
 
-        async def ask(federation: ports.Federation, host: str, of_host: dict[str, list[str]]) -> None:
-            found = checked_query_answer(await federation.query_keys(host, of_host), of_host)
-            for name, users in found.items():
-                answer[name].update(users)
-            for user_id, key in found["master_keys"].items():
-                (public,) = key["keys"].values()
-                answer["master_keys"][user_id] = key_signatures.merged(
-                    self._db.read, key, user_id, public, requester.user_id
-                )
+        unknown: dict[str, list[str]] = {}
+        watched: list[str] = []
+        for user_id, device_ids in remote.items():
+            kept = self.remote.kept(user_id)
+            if kept is not None:
+                self._add_remote(answer, user_id, device_ids, kept, requester.user_id)
+            elif self.remote.is_watched(user_id):
+                watched.append(user_id)
+                unknown[user_id] = []  # all devices, to be kept
+            else:
+                unknown[user_id] = device_ids
+        mark = self.remote.begin(watched)
 
-        answer["failures"] = await self._ask_all(remote, timeout, ask)
+        async def ask(federation: ports.Federation, host: str, of_host: dict[str, list[str]]) -> None:
+            checked = checked_query_answer(await federation.query_keys(host, of_host), of_host)
+            found = {
+                user_id: keys for user_id in of_host if (keys := user_keys(checked, user_id)) is not None
+            }
+            for user_id, keys in found.items():
+                self._add_remote(answer, user_id, remote[user_id], keys, requester.user_id)
+            await self.remote.keep(mark, found)
+
+        try:
+            answer["failures"] = await self._ask_all(unknown, timeout, ask)
+        finally:
+            self.remote.end(mark)
         return answer
+
+    def _add_remote(
+        self, answer: JsonObject, user_id: str, device_ids: list[str], keys: UserKeys, viewer: str
+    ) -> None:
+        answer["device_keys"][user_id] = {
+            device_id: device
+            for device_id, device in keys.devices.items()
+            if not device_ids or device_id in device_ids
+        }
+        if keys.master is not None:
+            (public,) = keys.master["keys"].values()
+            answer["master_keys"][user_id] = key_signatures.merged(
+                self._db.read, keys.master, user_id, public, viewer
+            )
+        if keys.self_signing is not None:
+            answer["self_signing_keys"][user_id] = keys.self_signing
 
     def query_local(self, body: JsonObject) -> JsonObject:
         """POST /_matrix/federation/v1/user/keys/query: what other servers may see of our users."""

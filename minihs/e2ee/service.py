@@ -12,9 +12,7 @@ from minihs.e2ee.cross_signing import CrossSigning
 from minihs.e2ee.device_keys import DeviceKeys
 from minihs.e2ee.key_backups import KeyBackups
 from minihs.e2ee.to_device import ToDevice
-from minihs.matrix.ids import domain_of, is_user_id
 from minihs.runtime import Runtime
-from minihs.store import device_lists
 from minihs.store.database import Database
 
 type JsonObject = dict[str, Any]
@@ -37,18 +35,12 @@ class E2ee:
         """EDUs that must not be lost, by type: handler(origin, content)."""
         return {
             "m.direct_to_device": self.to_device.receive,
-            "m.device_list_update": self.receive_device_list_update,
-            "m.signing_key_update": self.receive_device_list_update,
+            "m.device_list_update": self.keys.remote.receive_device,
+            "m.signing_key_update": self.keys.remote.receive_cross_signing,
+            # The name from before the specification had it; old servers send both.
+            "org.matrix.signing_key_update": self.keys.remote.receive_cross_signing,
         }
 
-    async def receive_device_list_update(self, origin: str, content: JsonObject) -> None:
-        """A remote user's devices or cross-signing keys changed.
-
-        Nothing of it is kept: clients are told that something changed, and ask, and so we ask that server.
-        """
-        user_id = content.get("user_id")
-        if not is_user_id(user_id) or domain_of(user_id) != origin:
-            return
-        # Of users whom none of ours meets nobody needs to know; they could fill the table.
-        if device_lists.local_contacts(self._db.read, user_id):
-            await self._db.write(lambda tx: device_lists.record_change(tx, user_id))
+    async def run(self) -> None:
+        """What goes on in the background; for the server's nursery."""
+        await self.keys.remote.run()

@@ -95,6 +95,56 @@ def record_device_change(tx: Tx, user_id: str, device_id: str, *, deleted: bool 
         queue_edu(tx, host, "m.device_list_update", content)
 
 
+UNKNOWN_STREAM_ID = 0
+"""Never given to a change: who is told that this came before must ask for the whole list."""
+
+
+def announce_user(tx: Tx, user_id: str, room_nid: int) -> None:
+    """A local user joined: the other servers in the room must be told of its devices from now on."""
+    content = _announcement(tx, user_id)
+    if content is None:
+        return
+    rows = tx.execute(
+        "SELECT h.host FROM room_hosts r JOIN hosts h USING (host_nid) "
+        "WHERE r.room_nid = ? AND r.joined > 0 AND h.host != ? AND r.host_nid NOT IN "
+        "(SELECT o.host_nid FROM memberships m JOIN room_hosts o USING (room_nid) WHERE m.user_id = ? "
+        "AND m.membership = 'join' AND m.room_nid != ? AND o.joined > 0)",
+        (room_nid, domain_of(user_id), user_id, room_nid),
+    ).fetchall()
+    for row in rows:
+        queue_edu(tx, row[0], "m.device_list_update", content)
+
+
+def announce_to_host(tx: Tx, room_nid: int, host_nid: int, host: str) -> None:
+    """A server came into the room: it must be told of the devices of our users there from now on."""
+    rows = tx.execute(
+        "SELECT user_id FROM memberships u WHERE room_nid = ? AND membership = 'join' AND local = 1 "
+        "AND NOT EXISTS (SELECT 1 FROM memberships m JOIN room_hosts o USING (room_nid) "
+        "WHERE m.user_id = u.user_id AND m.membership = 'join' AND m.room_nid != u.room_nid "
+        "AND o.host_nid = ? AND o.joined > 0)",
+        (room_nid, host_nid),
+    ).fetchall()
+    for row in rows:
+        content = _announcement(tx, row[0])
+        if content is not None:
+            queue_edu(tx, host, "m.device_list_update", content)
+
+
+def _announcement(tx: Tx, user_id: str) -> dict[str, Any] | None:
+    """An update that has its receiver ask for all of the user's devices."""
+    for device_id, device in device_keys.visible(tx, user_id, None, None).items():
+        content: dict[str, Any] = {
+            "user_id": user_id,
+            "device_id": device_id,
+            "stream_id": stream_id(tx, user_id),
+            "prev_id": [UNKNOWN_STREAM_ID],
+            "keys": {field: value for field, value in device.items() if field != "unsigned"},
+        }
+        name = display_name(tx, user_id, device_id)
+        return content if name is None else {**content, "device_display_name": name}
+    return None
+
+
 def display_name(db: Reader, user_id: str, device_id: str) -> str | None:
     row = db.execute(
         "SELECT display_name FROM devices WHERE user_id = ? AND device_id = ?", (user_id, device_id)

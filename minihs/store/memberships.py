@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from minihs.matrix.ids import domain_of
-from minihs.store import ids
+from minihs.store import device_lists, ids
 from minihs.store.database import Reader, Tx
 
 
@@ -176,11 +176,15 @@ def _write(
         tx.wake(f"user:{user_id}")
     if (before == "join") == (after == "join"):
         return False
-    tx.execute(
+    row = tx.execute(
         "INSERT INTO room_hosts VALUES (?, ?, MAX(?, 0)) ON CONFLICT (room_nid, host_nid) "
-        "DO UPDATE SET joined = MAX(joined + ?, 0)",
+        "DO UPDATE SET joined = MAX(joined + ?, 0) RETURNING joined",
         (room_nid, host_nid, 1 if after == "join" else -1, 1 if after == "join" else -1),
-    )
+    ).fetchall()[0]
+    if after == "join" and local:
+        device_lists.announce_user(tx, user_id, room_nid)
+    elif after == "join" and row[0] == 1:
+        device_lists.announce_to_host(tx, room_nid, host_nid, host)
     return True
 
 
