@@ -156,7 +156,7 @@ def build(
         federation.heard_from(server)
         senders.heard_from(server)
 
-    for part in (users, rooms, senders, keyring, federation, media):
+    for part in (users, rooms, e2ee, senders, keyring, federation, media):
         nursery.start_soon(part.run)
     return Services(
         config=config,
