@@ -71,12 +71,8 @@ class Cache:
             freed, files = await self._db.write(partial(evict, wanted=wanted))
             if not files:
                 return
-            self.remove(files)
+            self._files.remove_unused(files)
             wanted -= freed
-
-    def remove(self, files: list[bytes]) -> None:
-        """Files that may have lost their last row."""
-        self._files.remove_unused(files, lambda sha256: store.is_used(self._db.read, sha256))
 
 
 def evict(tx: Tx, wanted: int) -> tuple[int, list[bytes]]:

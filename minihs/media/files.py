@@ -143,16 +143,24 @@ class Incoming:
         with trio.CancelScope(shield=True):
             await self._flush()
             file = StoredFile(self._hash.digest(), self.size)
-            with self._files.claimed(file.sha256):
-                await self._files.threads.run(self._files.put_in_place, self, file.sha256)
-                yield file
+            try:
+                with self._files.claimed(file.sha256):
+                    await self._files.threads.run(self._files.put_in_place, self, file.sha256)
+                    yield file
+            except MatrixError:  # refused at the last moment: there is certainly no row
+                self._files.remove_unused([file.sha256])
+                raise
 
 
 class Files:
     """The folder with all files."""
 
-    def __init__(self, folder: Path, threads: Threads, random: Randomness) -> None:
+    def __init__(
+        self, folder: Path, threads: Threads, random: Randomness, is_used: Callable[[bytes], bool]
+    ) -> None:
+        """`is_used`: whether a row refers to the file."""
         self.folder = folder
+        self._is_used = is_used
         self.threads = threads
         self._random = random
         self._claims: Counter[bytes] = Counter()
@@ -211,15 +219,15 @@ class Files:
     def claimed(self, sha256: bytes) -> _Claim:
         return _Claim(self._claims, sha256)
 
-    def remove_unused(self, candidates: Iterable[bytes], is_used: Callable[[bytes], bool]) -> None:
+    def remove_unused(self, candidates: Iterable[bytes]) -> None:
         """Remove those of the files that nothing refers to. No await: between the look and the removal
         nobody can claim one."""
         for sha256 in candidates:
-            if not self._claims[sha256] and not is_used(sha256):
+            if not self._claims[sha256] and not self._is_used(sha256):
                 with suppress(FileNotFoundError):
                     os.unlink(self.path(sha256))
 
-    async def sweep(self, is_used: Callable[[bytes], bool]) -> int:
+    async def sweep(self) -> int:
         """Remove what an earlier end left behind: half files, and whole ones without a row."""
         removed = 0
         for name in await self.threads.run(_names, self.folder / INCOMING):
@@ -234,7 +242,7 @@ class Files:
                 if _REST.fullmatch(rest) is None:
                     continue
                 sha256 = bytes.fromhex(shard + rest)
-                if not is_used(sha256) and not self._claims[sha256]:
+                if not self._claims[sha256] and not self._is_used(sha256):
                     with suppress(FileNotFoundError):
                         os.unlink(self.folder / shard / rest)
                         removed += 1

@@ -60,15 +60,17 @@ class Media:
         nursery: trio.Nursery,
     ) -> None:
         settings = config.media
-        self._db = db
         self._our_name = config.server_name
         self.max_upload = settings.max_upload_mib * MIB
-        self.files = Files(config.data_path / "media", runtime.threads, runtime.random)
+        self.files = Files(
+            config.data_path / "media",
+            runtime.threads,
+            runtime.random,
+            lambda sha256: store.is_used(db.read, sha256),
+        )
         self.cache = Cache(db, runtime, self.files, settings.remote_cache_mib * MIB)
         jobs = SharedJobs(nursery)
-        self.uploads = Uploads(
-            db, runtime, self.files, self.cache, self.max_upload, settings.user_quota_mib * MIB
-        )
+        self.uploads = Uploads(db, runtime, self.files, self.max_upload, settings.user_quota_mib * MIB)
         self.remote = Remote(
             db, runtime, self.files, self.cache, jobs, peers, web, settings.max_remote_mib * MIB
         )
@@ -94,15 +96,12 @@ class Media:
 
     async def _sweep(self) -> None:
         try:
-            removed = await self.files.sweep(self._is_used)
+            removed = await self.files.sweep()
         except OSError as error:
             log.error("the media folder can't be tidied up", reason=str(error))
         else:
             if removed:
                 log.info("removed media files that nothing refers to", files=removed)
-
-    def _is_used(self, sha256: bytes) -> bool:
-        return store.is_used(self._db.read, sha256)
 
     async def download(
         self, server: str, media_id: str, *, timeout_ms: int = DEFAULT_WAIT_MS, may_fetch: bool = True

@@ -14,7 +14,6 @@ import trio
 
 from minihs.matrix.errors import MatrixError, forbidden, limit_exceeded, not_found, too_large
 from minihs.media import names
-from minihs.media.cache import Cache
 from minihs.media.files import Files, StoredFile, TooLong
 from minihs.media.remote import not_yet_uploaded
 from minihs.runtime import Runtime
@@ -52,13 +51,10 @@ class Upload:
 class Uploads:
     """Mutable state: who waits for an upload, and how many are under way; on the loop only."""
 
-    def __init__(
-        self, db: Database, runtime: Runtime, files: Files, cache: Cache, max_bytes: int, quota: int
-    ) -> None:
+    def __init__(self, db: Database, runtime: Runtime, files: Files, max_bytes: int, quota: int) -> None:
         self._db = db
         self._runtime = runtime
         self._files = files
-        self._cache = cache
         self._max_bytes = max_bytes
         self._quota = quota
         """Bytes for each user; 0: no limit."""
@@ -133,7 +129,7 @@ class Uploads:
         files = await self._db.write(
             lambda tx: store.delete_thumbnails_of_unused(tx, store.delete_local(tx, media_id))
         )
-        self._cache.remove(files)
+        self._files.remove_unused(files)
         return True
 
     async def delete_expired(self) -> None:
@@ -142,7 +138,7 @@ class Uploads:
         files = await self._db.write(
             lambda tx: store.delete_thumbnails_of_unused(tx, store.delete_expired(tx, now_ms))
         )
-        self._cache.remove(files)
+        self._files.remove_unused(files)
         for media_id in [each for each in self._arrivals if self._existing(each) is None]:
             self._arrivals.pop(media_id).set()
 
