@@ -146,18 +146,19 @@ class Graph:
     def full(self, ref: StateRef) -> dict[Key, str]:
         """The whole state. Slow and large for big rooms; only for answers that must hold all of it."""
         base, changes = ref.base_and_changes()
-        whole: dict[Key, str] = {}
-        if base is not None:
-            by_nid = state.read_group(self._db, base)
-            keys = ids.state_keys(self._db, by_nid.keys())
-            event_ids = ids.event_ids(self._db, set(by_nid.values()))
-            whole = {keys[key_nid]: event_ids[event_nid] for key_nid, event_nid in by_nid.items()}
+        whole = {} if base is None else self.full_group(base)
         for key, event_id in changes.items():
             if event_id is None:
                 whole.pop(key, None)
             else:
                 whole[key] = event_id
         return whole
+
+    def full_group(self, group: int) -> dict[Key, str]:
+        by_nid = state.read_group(self._db, group)
+        keys = ids.state_keys(self._db, by_nid.keys())
+        event_ids = ids.event_ids(self._db, set(by_nid.values()))
+        return {keys[key_nid]: event_ids[event_nid] for key_nid, event_nid in by_nid.items()}
 
     def group_events(self, group: int) -> list[int]:
         """The numbers of the events of a whole state."""
