@@ -12,7 +12,7 @@ from typing import Any
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
 from minihs.matrix.room_versions import ROOM_VERSIONS
-from minihs.store import ids, relations
+from minihs.store import ids, relations, search
 from minihs.store.database import Reader, Tx
 from minihs.store.packing import pack, unpack
 
@@ -146,7 +146,7 @@ def insert(
     """
     nid = ids.intern_event(tx, event.event_id)
     key = None if event.state_key is None else ids.intern_key(tx, event.type, event.state_key)
-    tx.execute(
+    written = tx.execute(
         "INSERT INTO events (event_nid, room_nid, type, sender, key_nid, membership, depth, ts, received_ts, "
         "outcome, reason, outlier, before_group, after_group, topo, arrival, auth_nids, version) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -175,7 +175,7 @@ def insert(
             pack_nids(ids.intern_event(tx, auth_id) for auth_id in event.auth_events),
             version,
         ),
-    )
+    ).rowcount
     tx.execute(
         "INSERT OR IGNORE INTO event_json (event_nid, json) VALUES (?, ?)",
         (nid, pack(canonical.dumps(event.json))),
@@ -186,8 +186,9 @@ def insert(
                 "INSERT OR IGNORE INTO edges (event_nid, prev_nid) VALUES (?, ?)",
                 (nid, ids.intern_event(tx, prev_id)),
             )
-    if topo is not None:
+    if written and topo is not None:
         relations.index(tx, nid, event)
+        search.index(tx, nid, event)
     return nid
 
 
@@ -274,6 +275,7 @@ def redact(tx: Tx, target_nid: int, redaction_nid: int, redacted: Event) -> bool
     ).rowcount
     if done:
         relations.remove(tx, target_nid)
+        search.remove(tx, target_nid)
         tx.execute(
             "UPDATE event_json SET json = ? WHERE event_nid = ?",
             (pack(canonical.dumps(redacted.json)), target_nid),

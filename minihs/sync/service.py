@@ -15,11 +15,12 @@ from minihs.sync.by_time import ByTime
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.messages import Messages
 from minihs.sync.notifier import Notifier
-from minihs.sync.ports import EduQueue, Past, ServerAcls
+from minihs.sync.ports import EduQueue, Past, PresenceNews, ServerAcls
 from minihs.sync.public_rooms import PublicRooms
 from minihs.sync.receipts import Receipts
 from minihs.sync.relations import Relations
 from minihs.sync.room_reads import RoomReads
+from minihs.sync.search import Search
 from minihs.sync.syncer import Syncer
 from minihs.sync.typing import Typing
 from minihs.sync.visibility import HostVisibility
@@ -39,18 +40,21 @@ class Sync:
         self.notifier = Notifier()
         db.on_commit(self.notifier.wake)
         self.facts = GroupFacts()
-        self.visible_to = HostVisibility(db.read, self.facts)
+        self.visible_to = HostVisibility(self.facts)
         """For `rooms`: which events another server may see."""
         self.reads = RoomReads(db, runtime, self.facts)
         self.relations = Relations(db, runtime, self.facts)
+        self.search = Search(db, runtime, self.facts)
         self.public_rooms = PublicRooms(db)
 
-    def connect(self, *, edus: EduQueue, acls: ServerAcls, history: Past) -> None:
+    def connect(
+        self, *, edus: EduQueue, acls: ServerAcls, history: Past, presence: PresenceNews | None = None
+    ) -> None:
         """Call once, before the first request is served."""
         db, runtime = self._db, self._runtime
         self.typing = Typing(db.read, runtime, self.notifier, self._our_name, edus=edus, acls=acls)
         self.receipts = Receipts(db, runtime, self._our_name, edus=edus, acls=acls)
-        self.syncer = Syncer(db, runtime, self.notifier, self.typing, self.facts)
+        self.syncer = Syncer(db, runtime, self.notifier, self.typing, self.facts, presence)
         self.messages = Messages(db, runtime, self.facts, history)
         self.by_time = ByTime(db, self.facts, history)
 
