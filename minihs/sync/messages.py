@@ -6,7 +6,8 @@ event that is reached names a parent that we lack, other servers are asked for i
 the page goes on without, and the next request tries again.
 
 A page on which nothing is to be shown goes on to the next, a few times; after that an empty chunk with an
-`end` tells the client to ask on.
+`end` tells the client to ask on. At `to` an empty chunk has no `end`, or who pages until there is none would
+never be done.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Messages:
             if len(found) == limit:
                 return _Page(found, place, more=_is_more_before(db, room_nid, place))
             if len(inside) < len(rows):
-                return _Page(found, stop, more=True)
+                return _Page(found, stop, more=bool(found))
             if len(rows) < want:
                 return _Page(found, place, more=bool(found) and gap is not None)
             want = min(2 * want + 20, MAX_ROUND)
@@ -134,7 +135,7 @@ class Messages:
             if len(found) == limit:
                 return _Page(found, place, more=bool(timeline.page_forward(db, room_nid, *place, 1)))
             if len(inside) < len(rows):
-                return _Page(found, stop, more=True)
+                return _Page(found, stop, more=bool(found))
             if len(rows) < want:
                 return _Page(found, place, more=False)
             want = min(2 * want + 20, MAX_ROUND)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold when everything works again and time has passed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from minihs.matrix.event import Event
+from minihs.matrix.room_versions import ROOM_VERSIONS
+from minihs.store import events as event_store
+from minihs.store.database import Reader
+from minihs.store.events import Outcome, StoredEvent
+from minihs.testing.servers import Cluster
+from tests.matrix import oracle
+from tests.simulation.crowd import Ledger
+from tests.simulation.watcher import Watcher
+
+type StateIds = dict[tuple[str, str], str]
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A room as one server's database holds it."""
+
+    name: str
+    db: Reader
+    room_nid: int
+
+    @classmethod
+    def of(cls, world: Cluster, name: str, room_id: str) -> Holding:
+        db = world[name].server.services.db.read
+        nid, resident = db.execute(
+            "SELECT room_nid, resident FROM rooms WHERE room_id = ?", (room_id,)
+        ).fetchone()
+        assert resident, f"{name} is not in the room"
+        return cls(name, db, nid)
+
+    def events(self) -> dict[str, StoredEvent]:
+        rows = self.db.execute("SELECT event_nid FROM events WHERE room_nid = ?", (self.room_nid,)).fetchall()
+        found = event_store.get_nids(self.db, [nid for (nid,) in rows])
+        return {stored.event.event_id: stored for stored in found.values()}
+
+    def extremities(self) -> set[str]:
+        rows = self.db.execute(
+            "SELECT event_id FROM forward_extremities JOIN event_ids USING (event_nid) WHERE room_nid = ?",
+            (self.room_nid,),
+        ).fetchall()
+        return {event_id for (event_id,) in rows}
+
+    def inbox(self) -> list[tuple[object, ...]]:
+        query = "SELECT kind, event_id, origin, attempts FROM inbox"
+        return [tuple(row) for row in self.db.execute(query).fetchall()]
+
+
+def check_inbox_is_empty(holding: Holding) -> None:
+    assert holding.inbox() == [], f"{holding.name} has not worked off its inbox"
+
+
+def check_nothing_lost(holding: Holding, ledger: Ledger) -> None:
+    """Each acknowledged event is there with the state at it, and was not rejected: the server that
+    acknowledged it had checked it against the same rules and the same graph."""
+    held = holding.events()
+    for event_id, kind in ledger.events.items():
+        assert event_id in held, f"{holding.name} lacks {event_id} ({kind})"
+        stored = held[event_id]
+        assert not stored.outlier, f"{holding.name} has {event_id} ({kind}) as an outlier"
+        assert stored.outcome is not Outcome.REJECTED, (
+            f"{holding.name} rejected {event_id} ({kind}): {stored.reason}"
+        )
+
+
+def check_extremities(holding: Holding, last: str) -> None:
+    """Everything is below the last word."""
+    assert holding.extremities() == {last}, f"forward extremities of {holding.name}"
+
+
+def check_timeline(watcher: Watcher, holding: Holding, ledger: Ledger) -> None:
+    """Each acknowledged message that the server did not soft-fail came once by /sync, and none twice."""
+    ids = [event["event_id"] for event in watcher.timeline]
+    twice = [event_id for event_id, times in Counter(ids).items() if times > 1]
+    assert not twice, f"{watcher} was given twice: {twice}"
+    held, seen = holding.events(), watcher.seen()
+    for event_id, body in ledger.texts.items():
+        if held[event_id].outcome is Outcome.ACCEPTED:
+            assert event_id in seen, f"{watcher} was never given {event_id} ({body})"
+    bodies = Counter(body for event in seen.values() if (body := event["content"].get("body")))
+    assert [body for body, times in bodies.items() if times > 1] == [], "one message became two events"
+
+
+async def check_history(watcher: Watcher, holding: Holding, ledger: Ledger) -> None:
+    """Scrolling back finds the same, once."""
+    ids = [event["event_id"] for event in await watcher.history()]
+    assert len(ids) == len(set(ids)), f"{watcher} scrolls past the same event twice"
+    held = holding.events()
+    lacking = [
+        f"{event_id} ({kind})"
+        for event_id, kind in ledger.events.items()
+        if kind != "m.room.redaction"  # one that is not in force is not shown
+        and held[event_id].outcome is Outcome.ACCEPTED
+        and event_id not in ids
+    ]
+    assert not lacking, f"{watcher} does not find by scrolling: {lacking}"
+
+
+def check_by_the_book(host: Holding, others: list[Holding], state: StateIds, version: str) -> None:
+    """A plain second writing of the rules goes through the whole graph, as the server holds it that made the
+    room: all have rejected the same events as it does, and it comes to the same state."""
+    held = host.events()
+    graph: dict[str, Event] = {
+        event_id: stored.event for event_id, stored in held.items() if not stored.outlier
+    }
+    verdict = oracle.judge_room(ROOM_VERSIONS[version], graph)
+    for holding in (host, *others):
+        for event_id, stored in holding.events().items():
+            refused = stored.outcome is Outcome.REJECTED
+            if event_id in graph and not stored.outlier:
+                assert refused == (event_id in verdict.rejected), (
+                    f"{holding.name}, {event_id}: {stored.reason}"
+                )
+    should_be = verdict.state_at(ROOM_VERSIONS[version], host.extremities(), graph)
+    assert state == should_be, "all have another state than the rules lead to"
