@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from minihs.matrix import unpadded
-from minihs.matrix.auth_rules import AuthError, auth_types_for, check_auth
+from minihs.matrix.auth_rules import AuthError, PowerLevels, auth_types_for, check_auth
 from minihs.matrix.canonical import JsonObject
-from minihs.matrix.errors import MatrixError, forbidden
+from minihs.matrix.errors import MatrixError, forbidden, not_found
 from minihs.matrix.event import Event, EventError, build_event
 from minihs.matrix.hashes import reference_hash
 from minihs.matrix.room_versions import RoomVersion
@@ -117,6 +117,7 @@ def compose(
         ts=ts,
     )
     allow(parts, head, event, before)
+    allow_redaction(parts, head, event, before)
     entry = Entry(event, Outcome.ACCEPTED, parts.now(), before=before, topo=head.max_topo() + 1, txn=txn)
     if hosts is None:
         hosts = {*rooms.hosts(parts.db.read, head.room_nid), *extra_hosts} - {parts.our_name}
@@ -135,3 +136,19 @@ def allow(parts: Parts, head: Head, event: Event, before: StateRef) -> None:
             check_auth(event, head.state(parts.graph))
     except AuthError as error:
         raise forbidden(f"You may not do that: {error}") from error
+
+
+def allow_redaction(parts: Parts, head: Head, event: Event, before: StateRef) -> None:
+    """To other servers, whatever one of our users said may be redacted by any of our users. That only those
+    with the power redact what others said is for us to see to: nobody else can.
+    """
+    if event.type != "m.room.redaction" or event.redacts is None:
+        return
+    levels = PowerLevels.from_state(head.state(parts.graph, before))
+    if levels.user(event.sender) >= levels.redact:
+        return
+    target = parts.graph.event(event.redacts)
+    if target is None or target.room_id != event.room_id:
+        raise not_found("There is no such event in this room.")
+    if target.sender != event.sender:
+        raise forbidden("You may redact only what you sent yourself.")

@@ -227,6 +227,27 @@ async def test_a_redaction_takes_effect_on_both_servers(tmp_path: Path, version:
             assert stored.event.content == {}
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_user_without_the_power_redacts_only_their_own(tmp_path: Path, version: str) -> None:
+    async with worlds(tmp_path, "a.test") as world:
+        a = world.servers["a.test"]
+        room_id = await a.create(ALICE, {"preset": "public_chat", "room_version": version})
+        dave = "@dave:a.test"
+        await a.join(dave, room_id)
+        hers = await a.send(ALICE, room_id, "m.room.message", {"body": "hers"})
+        his = await a.send(dave, room_id, "m.room.message", {"body": "his"})
+        for target, errcode in ((hers, "M_FORBIDDEN"), ("$unknown:a.test", "M_NOT_FOUND")):
+            with pytest.raises(MatrixError) as refused:
+                await a.redact(dave, room_id, target, {}, None, None)
+            assert refused.value.errcode == errcode
+            if version in ("11", "12"):
+                with pytest.raises(MatrixError):
+                    await a.send(dave, room_id, "m.room.redaction", {"redacts": target})
+        await a.redact(dave, room_id, his, {}, None, None)
+        bodies = [a.parts.graph.event(event_id) for event_id in (hers, his)]
+        assert [event.content for event in bodies if event is not None] == [{"body": "hers"}, {}]
+
+
 async def test_a_repeated_request_makes_one_event(tmp_path: Path) -> None:
     async with worlds(tmp_path, "a.test") as world:
         a = world.servers["a.test"]
