@@ -56,8 +56,12 @@ def read_password(*, from_stdin: bool) -> str:
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
-        password = getpass.getpass("Password: ")
-        if getpass.getpass("Once more: ") != password:
+        try:
+            password = getpass.getpass("Password: ")
+            again = getpass.getpass("Once more: ")
+        except EOFError as end:
+            raise ConfigError("no password was typed; without a terminal, use --password-stdin.") from end
+        if again != password:
             raise ConfigError("the two passwords differ; nothing was done.")
     if not password:
         raise ConfigError("the password is empty; nothing was done.")

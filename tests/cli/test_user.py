@@ -86,3 +86,10 @@ def test_without_any_server_it_says_what_to_do(tmp_path: Path) -> None:
     result = minihs("user", "add", "alice", "--password-stdin", cwd=tmp_path, stdin="pw\n")
     assert result.returncode == 2
     assert "minihs init" in result.stderr
+
+
+async def test_without_a_terminal_it_says_how_to_give_the_password(folder: Path) -> None:
+    result = minihs("user", "add", "alice", cwd=folder, stdin="")
+    assert result.returncode != 0
+    assert "--password-stdin" in result.stderr
+    assert "Traceback" not in result.stderr
