@@ -11,19 +11,19 @@ alike, the further one wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from minihs.matrix.auth_rules import PowerLevels
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.event import Event
-from minihs.matrix.push_conditions import CompiledRules, PushContext
+from minihs.matrix.push_conditions import CompiledRules, PushContext, PushOutcome
 from minihs.store import events, ids, push_rules, receipts, relations, state, sync_rooms, timeline
 from minihs.store.reader import Reader
 from minihs.store.receipts import MAIN, UNTHREADED
-from minihs.store.timeline import NEWEST
-from minihs.sync.client_events import client_event
+from minihs.store.timeline import NEWEST, EventRow
+from minihs.sync.client_events import REDACTION, client_event
 from minihs.sync.filters import ALL
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.selection import Selector
@@ -55,12 +55,22 @@ class Counts:
         return {"notification_count": self.notify, "highlight_count": self.highlight}
 
 
-class _Notifying(NamedTuple):
+class Notifying(NamedTuple):
     """An event that notifies."""
 
+    nid: int
     arrival: int
     thread: str
-    highlight: bool
+    outcome: PushOutcome
+
+
+class Judged(NamedTuple):
+    """An event that its reader is shown."""
+
+    row: EventRow
+    thread: str
+    outcome: PushOutcome | None
+    """None: no rule matched, or it is their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,7 @@ class _Kept:
     """Push rules and ignored users that this was counted by."""
     upto: int
     """Events up to this arrival are counted."""
-    notifying: list[_Notifying]
+    notifying: list[Notifying]
 
 
 class Unread:
@@ -85,6 +95,17 @@ class Unread:
         self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
     ) -> dict[str, Counts]:
         """thread (MAIN or a root's event id) → counts, as of `upto`."""
+        result: dict[str, Counts] = {}
+        for item in self.notifying(db, user_id, room_nid, room_id, upto, ignored):
+            counts = result.setdefault(item.thread, Counts())
+            counts.notify += 1
+            counts.highlight += item.outcome.highlight
+        return result
+
+    def notifying(
+        self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
+    ) -> list[Notifying]:
+        """What notifies and is unread as of `upto`, oldest first."""
         rules_pos = push_rules.last_change(db, user_id)
         read = _read_upto(db, room_nid, receipts.of_user(db, room_nid, user_id))
         everywhere = read.get(UNTHREADED, 0)
@@ -93,24 +114,41 @@ class Unread:
             start = max(everywhere, _joined_pos(db, user_id, room_nid))
             kept = _Kept((rules_pos, ignored), start, [])
         if kept.upto < upto:
-            newer, own = self._look_at(db, user_id, room_nid, room_id, kept, upto, read)
-            notifying = [item for item in kept.notifying if item.arrival > own.get(item.thread, 0)] + newer
-            notifying = [
-                item for item in notifying if item.arrival > max(everywhere, read.get(item.thread, 0))
-            ]
-            kept = _Kept(kept.basis, upto, notifying[-MAX_COUNTED:])
+            kept = self._go_on(db, user_id, room_nid, room_id, kept, upto, read)
             if len(self._kept) > MAX_KEPT:
                 self._kept = {}
             self._kept[user_id, room_nid] = kept
-        result: dict[str, Counts] = {}
-        for item in kept.notifying:
-            if item.arrival > max(everywhere, read.get(item.thread, 0)):
-                counts = result.setdefault(item.thread, Counts())
-                counts.notify += 1
-                counts.highlight += item.highlight
-        return result
+        return [item for item in kept.notifying if item.arrival > max(everywhere, read.get(item.thread, 0))]
 
-    def _look_at(
+    def judge(
+        self,
+        db: Reader,
+        user_id: str,
+        room_nid: int,
+        room_id: str,
+        rows: Sequence[EventRow],
+        ignored: frozenset[str],
+    ) -> list[Judged]:
+        """Those of some events that the user is shown, and what their push rules say of each."""
+        rules = self._compiled(db, user_id, push_rules.last_change(db, user_id))
+        selector = Selector(db, self._facts, user_id, ALL, ignored)
+        room = self._room(db, user_id, room_nid)
+        shown = selector.pick([row for row in rows if row.redacted_by is None])
+        bodies = self._facts.bodies.get(db, shown)
+        threads = _threads(db, bodies)
+        judged = []
+        for row in shown:
+            if row.nid not in bodies:
+                continue
+            outcome = None
+            if row.sender != user_id:
+                event_id, pdu = bodies[row.nid]
+                event = client_event(event_id, pdu, {}, room_id=room_id)
+                outcome = rules.evaluate(event, room.context(row.sender))
+            judged.append(Judged(row, threads.get(row.nid, MAIN), outcome))
+        return judged
+
+    def _go_on(
         self,
         db: Reader,
         user_id: str,
@@ -119,35 +157,39 @@ class Unread:
         kept: _Kept,
         upto: int,
         read: Mapping[str, int],
-    ) -> tuple[list[_Notifying], dict[str, int]]:
-        """What arrived since `kept` and notifies, oldest first; and thread → arrival of the user's last own
-        event."""
-        rules = self._compiled(db, user_id, kept.basis[0])
-        selector = Selector(db, self._facts, user_id, ALL, kept.basis[1])
-        room = self._room(db, user_id, room_nid)
-        notifying: list[_Notifying] = []
+    ) -> _Kept:
+        """Count what arrived since `kept`. Whatever the user said themselves counts as read up to there."""
+        newer: list[Notifying] = []
         own: dict[str, int] = {}
+        end, redacting = upto, False
         for chunk in CHUNKS:
-            rows = timeline.latest(db, room_nid, kept.upto, upto, chunk)
-            shown = selector.pick([row for row in rows if row.redacted_by is None])
-            bodies = self._facts.bodies.get(db, shown)
-            threads = _threads(db, bodies)
-            for row in shown:
-                if row.nid not in bodies:
-                    continue
-                event_id, pdu = bodies[row.nid]
-                thread, arrival = threads.get(row.nid, MAIN), row.arrival or 0
+            rows = timeline.latest(db, room_nid, kept.upto, end, chunk)
+            redacting = redacting or any(row.type == REDACTION for row in rows)
+            for row, thread, outcome in self.judge(db, user_id, room_nid, room_id, rows, kept.basis[1]):
+                arrival = row.arrival or 0
                 if row.sender == user_id:
                     own.setdefault(thread, arrival)
-                elif thread not in own and arrival > read.get(thread, 0):
-                    event = client_event(event_id, pdu, {}, room_id=room_id)
-                    outcome = rules.evaluate(event, room.context(row.sender))
-                    if outcome is not None and outcome.notify:
-                        notifying.append(_Notifying(arrival, thread, outcome.highlight))
+                elif (
+                    outcome is not None
+                    and outcome.notify
+                    and thread not in own
+                    and arrival > read.get(thread, 0)
+                ):
+                    newer.append(Notifying(row.nid, arrival, thread, outcome))
             if len(rows) < chunk or MAIN in own or (rows[-1].arrival or 0) <= read.get(MAIN, 0):
                 break
-            upto = (rows[-1].arrival or 0) - 1
-        return notifying[::-1], own
+            end = (rows[-1].arrival or 0) - 1
+        notifying = [item for item in kept.notifying if item.arrival > own.get(item.thread, 0)]
+        if redacting and notifying:
+            rows_now = timeline.rows_of(db, [item.nid for item in notifying])
+            notifying = [item for item in notifying if rows_now[item.nid].redacted_by is None]
+        everywhere = read.get(UNTHREADED, 0)
+        notifying = [
+            item
+            for item in (*notifying, *reversed(newer))
+            if item.arrival > max(everywhere, read.get(item.thread, 0))
+        ]
+        return _Kept(kept.basis, upto, notifying[-MAX_COUNTED:])
 
     def _room(self, db: Reader, user_id: str, room_nid: int) -> _Room:
         group = timeline.state_at_pos(db, room_nid, NEWEST)

@@ -115,3 +115,13 @@ async def test_what_relates_to_an_event_of_a_thread_is_counted_there(world: Worl
     assert counts(answer, room) == (2, 0)
     by_thread = answer["rooms"]["join"][room]["unread_thread_notifications"]
     assert by_thread == {root: {"notification_count": 2, "highlight_count": 0}}
+
+
+async def test_a_message_that_is_redacted_no_longer_counts(world: World) -> None:
+    room = await two_in_a_room(world)
+    first = await world.say(ALICE, room, "one")
+    await world.say(ALICE, room, "two")
+    answer = await world.sync(BOB)
+    assert counts(answer, room) == (2, 0)
+    await world.rooms.redact(ALICE, room, first, {}, None, None)
+    assert counts(await world.sync(BOB, answer["next_batch"]), room) == (1, 0)
