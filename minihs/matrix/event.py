@@ -177,7 +177,8 @@ def build_event(
     """A new event, hashed and signed. EventError if it would not be a valid one, for instance too large.
 
     `room_id` is None for a create event of room version 12. Room versions 1 and 2 need `random_id` for the
-    event's own id, and in `prev_hashes` the reference hash (base64) of every event that is referred to.
+    event's own id, and in `prev_hashes` the reference hash (base64) of every event that is referred to,
+    or "" where it is not known.
     What we make is strict JSON in every version, and its depth never more than 2^53-1.
     """
     pdu: JsonObject = {
@@ -220,4 +221,4 @@ def _references(
     missing = [event_id for event_id in event_ids if event_id not in known]
     if missing:
         raise ValueError(f"the reference hash of {missing[0]} is needed in room version {version}")
-    return [[event_id, {"sha256": known[event_id]}] for event_id in event_ids]
+    return [[event_id, {"sha256": known[event_id]} if known[event_id] else {}] for event_id in event_ids]

@@ -65,6 +65,24 @@ async def test_a_server_that_comes_back_without_a_word_is_found_again(stage: Sta
     await scroll_back_through(stage.guest, room, missed)
 
 
+@pytest.mark.parametrize("version", ["11", "12"])
+async def test_an_invite_can_be_declined_while_its_server_is_away(stage: Stage, version: str) -> None:
+    room = await stage.host.create_room(preset="private_chat", room_version=version)
+    await stage.host.act("invite", room, stage.guest.user_id)
+    await stage.guest.wait_for_section(room, "invite")
+
+    stage.pair.part()
+    await stage.guest.leave(room)
+    await stage.guest.wait_for_section(room, "leave")
+    stage.pair.heal()
+
+    await stage.host.act("kick", room, stage.guest.user_id)  # the invite still stands on this side
+    await stage.host.act("invite", room, stage.guest.user_id)
+    await stage.guest.wait_for_section(room, "invite", seconds=CATCH_UP_SECONDS)
+    assert await stage.guest.join(room) == room
+    await eventually_hears(stage.guest, stage.host, room)
+
+
 @pytest.mark.parametrize("version", ["6", "10", "11", "12"])
 async def test_both_sides_of_a_partition_change_state_and_agree_after_it(stage: Stage, version: str) -> None:
     levels = {"users_default": 0, "state_default": 50, "users": {}}

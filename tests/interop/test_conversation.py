@@ -15,6 +15,8 @@ from tests.interop.kit.state import wait_for_the_same_state
 
 VERSIONS = ["6", "10", "11", "12"]
 every_version = pytest.mark.parametrize("version", VERSIONS)
+# Rooms of the other versions still exist; that one can be in them is enough here.
+all_versions = pytest.mark.parametrize("version", [str(number) for number in range(1, 13)])
 
 
 async def hear(listener: Client, room: str, text: str) -> JsonObject:
@@ -31,7 +33,7 @@ async def talk_both_ways(stage: Stage, room: str) -> None:
         assert (heard["event_id"], heard["sender"]) == (event_id, speaker.user_id)
 
 
-@every_version
+@all_versions
 async def test_a_room_is_joined_by_alias_and_messages_go_both_ways(stage: Stage, version: str) -> None:
     room, alias = await stage.public_room(version, name="Kitchen", topic="Soup")
 
@@ -43,6 +45,14 @@ async def test_a_room_is_joined_by_alias_and_messages_go_both_ways(stage: Stage,
     assert state["m.room.create", ""]["content"]["room_version"] == version
     assert state["m.room.name", ""]["content"] == {"name": "Kitchen"}
     assert await stage.guest.joined_members(room) == {stage.host.user_id, stage.guest.user_id}
+
+
+async def test_a_server_that_cannot_help_does_not_hinder_a_join(stage: Stage) -> None:
+    room, _ = await stage.public_room("11")
+
+    assert await stage.guest.join(room, via=["localhost:1", stage.home.server_name]) == room
+
+    await talk_both_ways(stage, room)
 
 
 @every_version
