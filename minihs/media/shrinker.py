@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 
@@ -112,7 +113,7 @@ class Shrinker:
         try:
             _, complaint = process.communicate(timeout=WALL_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
+            end(process)
             process.communicate()
             return Verdict.TOO_LARGE
         finally:
@@ -130,7 +131,13 @@ class Shrinker:
     def stop(self) -> None:
         """End what runs; the threads that wait for it go on."""
         for process in list(self._running):
-            process.kill()
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """The process and, though it should have none, its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def command() -> list[str]:

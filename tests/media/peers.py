@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +68,13 @@ async def download(client: ApiClient, server: str, media_id: str, query: str = "
     return await ask(client, "GET", f"{V1}/download/{server}/{media_id}{query}")
 
 
-def multipart(content: bytes, *, json: bytes = b"{}", boundary: str = "frontier", **headers: str) -> Reply:
+def multipart(content: bytes, **headers: str) -> Reply:
     """What a well-behaved server answers. Underscores in names of headers are dashes."""
-    frame = Frame(boundary, {name.replace("_", "-"): value for name, value in headers.items()})
+    return framed(content, b"{}", headers)
+
+
+def framed(content: bytes, json: bytes, headers: Mapping[str, str]) -> Reply:
+    frame = Frame("frontier", {name.replace("_", "-"): value for name, value in headers.items()})
     body = frame.before.replace(b"{}", json, 1) + content + frame.after
     # The peer's own Content-Type comes first and says JSON; the last one counts here.
     return Reply(body=body, headers=[("Content-Type", frame.content_type)])

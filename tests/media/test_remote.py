@@ -13,7 +13,7 @@ from minihs.testing.hostile import Received, Reply, ScriptedPeer
 from minihs.testing.servers import cluster
 
 from tests.media.kit import moving_picture, opened, picture
-from tests.media.peers import DOWNLOAD, LEGACY, UNKNOWN, V1, V3, ask, download, multipart, stage, upload
+from tests.media.peers import DOWNLOAD, LEGACY, UNKNOWN, V1, V3, ask, download, framed, multipart, stage, upload
 
 MIB = 1024 * 1024
 
@@ -237,7 +237,7 @@ async def test_an_answer_without_end_is_cut_off(tmp_path: Path) -> None:
 
 async def test_a_json_part_that_does_not_end_is_cut_off(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
-        it.peer.on("GET", DOWNLOAD, multipart(b"x", json=b" " * 70_000))
+        it.peer.on("GET", DOWNLOAD, framed(b"x", b" " * 70_000, {}))
         assert (await it.get("abc")).refused(502, "M_UNKNOWN")
 
 
