@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 from minihs.matrix.errors import MatrixError, forbidden, not_found
 from minihs.store import rooms, sync_rooms, timeline
-from minihs.store.events import StoredEvent
 from minihs.store.reader import Reader
 from minihs.store.sync_rooms import Span
 from minihs.store.timeline import NEWEST, EventRow
@@ -189,17 +188,14 @@ def visible_to_host(db: Reader, facts: GroupFacts, host: str, rows: Sequence[Eve
 
 
 class HostVisibility:
-    """What `rooms` asks before it shows events to another server: (host, stored events of one room) → ids of
-    those that one of its users may see."""
+    """What `rooms` asks before it shows events to another server: which of these events of one room may one
+    of its users see?"""
 
-    def __init__(self, db: Reader, facts: GroupFacts) -> None:
-        self._db = db
+    def __init__(self, facts: GroupFacts) -> None:
         self._facts = facts
 
-    def __call__(self, host: str, events: Sequence[StoredEvent]) -> set[str]:
-        rows = timeline.rows_of(self._db, [item.nid for item in events])
-        seen = visible_to_host(self._db, self._facts, host, list(rows.values()))
-        return {item.event.event_id for item in events if item.nid in seen}
+    def __call__(self, db: Reader, host: str, nids: Sequence[int]) -> set[int]:
+        return visible_to_host(db, self._facts, host, list(timeline.rows_of(db, nids).values()))
 
 
 def _seen_as_member(

@@ -40,7 +40,9 @@ async def knock(call: Call, room_id: str) -> JsonObject:
 
 @routes.post(ROOM + "/leave", auth=CLIENT)
 async def leave(call: Call, room_id: str) -> JsonObject:
-    await call.services.rooms.leave(call.requester.user_id, room_id, _reason(await call.json(optional=True)))
+    user_id = call.requester.user_id
+    await call.services.rooms.leave(user_id, room_id, _reason(await call.json(optional=True)))
+    call.services.sync.typing.stop(user_id, room_id)
     return {}
 
 
