@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kit itself: were a gate never shut, the partition tests would pass for nothing."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.interop.kit.gate import Gate
+from tests.interop.kit.http import BrokenConnection, HttpClient
+from tests.interop.kit.ports import free_port
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+
+async def answer_all(stream: trio.SocketStream) -> None:
+    try:
+        async for _ in stream:
+            await stream.send_all(ANSWER)
+    except trio.BrokenResourceError:
+        pass  # cut by the gate
+
+
+async def test_a_gate_passes_when_open_and_neither_connects_nor_keeps_a_connection_when_shut() -> None:
+    outer, inner = free_port(), free_port()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_tcp, answer_all, inner)
+        with Gate(outer, inner) as gate:
+            kept = HttpClient("127.0.0.1", outer)
+            assert (await kept.request("GET", "/")).body == b"hi"
+
+            gate.shut()
+            for client in (kept, HttpClient("127.0.0.1", outer)):
+                with pytest.raises(BrokenConnection):
+                    await client.request("GET", "/", seconds=5)
+
+            gate.open()
+            assert (await kept.request("GET", "/")).body == b"hi"
+            await kept.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_gate_before_a_server_that_is_down_closes_the_connection() -> None:
+    outer = free_port()
+    with Gate(outer, free_port()), pytest.raises(BrokenConnection):
+        await HttpClient("127.0.0.1", outer).request("GET", "/", seconds=5)
+
+
+async def test_an_answer_that_is_not_http_is_an_error() -> None:
+    port = free_port()
+
+    async def rubbish(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"220 mail.example.org ready\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_tcp, rubbish, port)
+        with pytest.raises(BrokenConnection):
+            await HttpClient("127.0.0.1", port).request("GET", "/", seconds=5)
+        nursery.cancel_scope.cancel()
