@@ -68,10 +68,24 @@ class Memberships:
         )
         if not via:
             raise not_found("This server knows of no server that is in the room.")
+        left = set() if room is None else memberships.local_left(self._parts.db.read, room.room_nid)
         try:
             await RemoteJoin(self._parts, self._receiver.joining, room_id, user_id, content).run(via)
         finally:
             self._receiver.room_has_work(room_id)
+        await self._leave_again(room_id, left - {user_id})
+
+    async def _leave_again(self, room_id: str, left: set[str]) -> None:
+        """The server that we joined through may not have heard yet that others of us had left before. Theirs
+        is the last word on that; otherwise they would be back in the room, and nobody would know why.
+        """
+        room = rooms.get(self._parts.db.read, room_id)
+        joined = [] if room is None else memberships.local_joined(self._parts.db.read, room.room_nid)
+        for user_id in sorted(left.intersection(joined)):
+            try:
+                await self._leave(user_id, room_id, None)
+            except MatrixError as error:
+                log.warning("a user could not leave again", room=room_id, user=user_id, error=str(error))
 
     async def _join_here(self, user_id: str, room_id: str, content: JsonObject) -> None:
         head = self._parts.head(room_id)

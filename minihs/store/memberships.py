@@ -56,6 +56,18 @@ def banned(db: Reader, room_nid: int, limit: int) -> list[str]:
     ]
 
 
+def local_left(db: Reader, room_nid: int) -> set[str]:
+    """Our own users who left, or were banned."""
+    return {
+        row[0]
+        for row in db.execute(
+            "SELECT user_id FROM memberships "
+            "WHERE room_nid = ? AND membership IN ('leave', 'ban') AND local = 1",
+            (room_nid,),
+        ).fetchall()
+    }
+
+
 def current_state_ids(db: Reader, room_nid: int) -> list[tuple[str, str, str]]:
     """(type, state_key, event_id) of the whole current state."""
     return list(

@@ -29,8 +29,9 @@ from minihs.rooms.transactions import EduHandler
 from minihs.runtime import InlineThreads, Runtime
 from minihs.store import memberships
 from minihs.store import rooms as room_store
-from minihs.store.database import Database
+from minihs.store.database import Database, Reader
 from minihs.store.events import StoredEvent
+from minihs.testing.clock import SeededRandom
 from tests.rooms.wires import DirectFederation, Hook, copied
 
 type JsonObject = dict[str, Any]
@@ -79,6 +80,7 @@ class World:
     loud: bool = False
     """Errors may be logged."""
     logs: list[Any] = field(default_factory=list)
+    _starts: int = 0
     _stops: dict[str, tuple[trio.Event, trio.Event]] = field(default_factory=dict)
 
     # -- servers -----------------------------------------------------------------------------------
@@ -100,7 +102,9 @@ class World:
 
     async def _serve(self, name: str, task_status: trio.TaskStatus[None]) -> None:
         stop, ended = self._stops[name] = trio.Event(), trio.Event()
-        runtime = Runtime(clock=self.clock, threads=InlineThreads())
+        self._starts += 1
+        chance = SeededRandom(f"{self._starts} {name}")
+        runtime = Runtime(clock=self.clock, random=chance, threads=InlineThreads())
         path = self.folder / f"{name}.db"
         try:
             async with (
@@ -256,8 +260,8 @@ def stored(server: Rooms, event_id: str) -> StoredEvent | None:
     return server.parts.graph.stored(event_id)
 
 
-def everything_is_visible(host: str, events: Sequence[StoredEvent]) -> set[str]:
-    return {item.event.event_id for item in events}
+def everything_is_visible(db: Reader, host: str, nids: Sequence[int]) -> set[int]:
+    return set(nids)
 
 
 @asynccontextmanager
