@@ -105,6 +105,7 @@ class Server:
 
     def stop(self) -> None:
         self._stop.set()
+        self.services.sync.notifier.close()  # or long polls would hold it up
 
 
 def build(

@@ -134,9 +134,9 @@ class Gaps:
             if not latest or trio.current_time() > deadline:
                 break
             asked.update(latest)
-            named = {prev_id for found in collected.values() for prev_id in found.prev_events}
+            named = {prev_id for found in collected.values() for prev_id in missing_prevs(batch, found)}
             new = {found.event_id: found for found in await self._ask_missing(batch, latest, origin)}
-            collected |= _connected(new, named - collected.keys())
+            collected |= _connected(batch, new, named - collected.keys())
         return collected
 
     async def _ask_missing(self, batch: Batch, latest: Sequence[str], origin: str) -> list[Event]:
@@ -164,13 +164,15 @@ class Gaps:
         return []
 
 
-def _connected(events: dict[str, Event], named: set[str]) -> dict[str, Event]:
-    """Those that are named as parents, and their ancestors: not whatever else was put into an answer."""
+def _connected(batch: Batch, events: dict[str, Event], named: set[str]) -> dict[str, Event]:
+    """Those that are named as parents, and their ancestors down to what we have: not whatever else was put
+    into an answer. An answer rightly goes on below what we have, where that isn't one of our newest events;
+    history from before we joined would be judged, and built upon, as if it were new."""
     found: dict[str, Event] = {}
     waiting = list(named)
     while waiting:
         event = events.get(waiting.pop())
         if event is not None and event.event_id not in found:
             found[event.event_id] = event
-            waiting.extend(event.prev_events)
+            waiting.extend(missing_prevs(batch, event))
     return found

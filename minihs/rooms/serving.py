@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import forbidden, not_found
-from minihs.matrix.event import Event
+from minihs.matrix.redaction import redact
 from minihs.rooms.acl import Acls
 from minihs.rooms.answers import EventsAnswer, Slots
 from minihs.rooms.parts import Parts
@@ -25,8 +26,8 @@ MAX_MISSING = 20
 MAX_NEAREST = 50
 """Events next to a time that are looked at, to find one that the asker may see."""
 
-type VisibleTo = Callable[[str, Sequence[StoredEvent]], set[str]]
-"""(host, events of one room) → ids of those that a user of that server may see."""
+type VisibleTo = Callable[[Reader, str, Sequence[int]], set[int]]
+"""(reader, host, numbers of events of one room) → those that a user of that server may see."""
 
 
 class Serving:
@@ -42,7 +43,7 @@ class Serving:
         if stored is None or stored.outcome is Outcome.REJECTED:
             raise not_found("There is no such event here.")
         self._require_in_room(origin, stored.event.room_id)
-        if not stored.outlier and event_id not in self._visible_to(origin, [stored]):
+        if not stored.outlier and not self._visible_to(self._parts.db.read, origin, [stored.nid]):
             return stored.event.redacted().json
         return stored.event.json
 
@@ -82,13 +83,13 @@ class Serving:
     ) -> EventsAnswer:
         return EventsAnswer(self._parts.db, self.slots, origin, events=events or {}, ids=ids or {})
 
-    async def backfill(
-        self, origin: str, room_id: str, event_ids: Sequence[str], limit: int
-    ) -> list[JsonObject]:
-        """Events at and before the given ones, newest first."""
+    async def backfill(self, origin: str, room_id: str, event_ids: Sequence[str], limit: int) -> list[bytes]:
+        """Events at and before the given ones, newest first, each as JSON."""
         room_nid = self._require_in_room(origin, room_id)
         limit = max(0, min(limit, MAX_BACKFILL))
-        return await self._shown(origin, lambda db: history.walk_back(db, room_nid, event_ids, limit))
+        return await self._shown(
+            origin, room_id, lambda db: history.walk_back(db, room_nid, event_ids, limit)
+        )
 
     async def missing_events(
         self,
@@ -99,48 +100,49 @@ class Serving:
         latest: Sequence[str],
         limit: int,
         min_depth: int,
-    ) -> list[JsonObject]:
+    ) -> list[bytes]:
         """Events between `earliest` and `latest`, neither included, the newest `limit`, oldest first."""
         room_nid = self._require_in_room(origin, room_id)
         limit = max(0, min(limit, MAX_MISSING))
         newest_first = await self._shown(
             origin,
+            room_id,
             lambda db: history.between(
                 db, room_nid, earliest=earliest, latest=latest, limit=limit, min_depth=min_depth
             ),
         )
-        return list(reversed(newest_first))
+        return newest_first[::-1]
 
-    async def _shown(self, origin: str, walk: Callable[[Reader], list[int]]) -> list[JsonObject]:
+    async def _shown(self, origin: str, room_id: str, walk: Callable[[Reader], list[int]]) -> list[bytes]:
         """The events that a walk finds, redacted where the asker may not see them. A thread walks and
-        reads."""
+        reads; what is shown whole is passed on as it is kept."""
+        version = self._parts.head(room_id).version
 
-        def read(db: Reader) -> list[StoredEvent]:
+        def read(db: Reader) -> list[bytes]:
             nids = walk(db)
-            found = events.get_nids(db, nids)
-            return [found[nid] for nid in nids if nid in found]
+            visible = self._visible_to(db, origin, nids)
+            kept = event_json.by_nid(db, nids)
+            return [
+                kept[nid] if nid in visible else canonical.dumps(redact(canonical.loads(kept[nid]), version))
+                for nid in nids
+                if nid in kept
+            ]
 
-        items = await self._parts.db.scan(read)
-        visible = self._visible_to(origin, items)
-        shown: list[Event] = [
-            item.event if item.event.event_id in visible else item.event.redacted() for item in items
-        ]
-        return [event.json for event in shown]
+        return await self._parts.db.scan(read)
 
     async def nearest(self, origin: str, room_id: str, ts: int, *, forwards: bool) -> tuple[str, int]:
         """(event id, origin_server_ts) of the event at or after, or at or before, a time."""
         room_nid = self._require_in_room(origin, room_id)
 
-        def read(db: Reader) -> list[StoredEvent]:
+        def read(db: Reader) -> StoredEvent | None:
             nids = history.nearest(db, room_nid, ts, forwards=forwards, limit=MAX_NEAREST)
-            found = events.get_nids(db, nids)
-            return [found[nid] for nid in nids if nid in found]
+            visible = self._visible_to(db, origin, nids)
+            nearest = next((nid for nid in nids if nid in visible), None)
+            return None if nearest is None else events.get_nids(db, [nearest]).get(nearest)
 
-        items = await self._parts.db.scan(read)
-        visible = self._visible_to(origin, items)
-        for item in items:
-            if item.event.event_id in visible:
-                return item.event.event_id, item.event.origin_server_ts
+        found = await self._parts.db.scan(read)
+        if found is not None:
+            return found.event.event_id, found.event.origin_server_ts
         raise not_found("There is no event in that direction.")
 
     def extremities(self, origin: str, room_id: str) -> list[str]:

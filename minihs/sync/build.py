@@ -60,6 +60,12 @@ def build(context: SyncContext, unread: Unread) -> Built:
         if not part.is_empty:
             sections[part.task.section][part.task.room_id] = entry
 
+    presence = [
+        event
+        for event in context.presence
+        if context.request.filter.presence.allows(event["type"], event["sender"])
+        and event["sender"] not in context.ignored
+    ]
     messages, token = _to_device(context)
     changed, left = _device_lists(context, parts)
     user_id, device_id = context.user_id, context.request.viewer.device_id
@@ -68,7 +74,7 @@ def build(context: SyncContext, unread: Unread) -> Built:
     answer: JsonObject = {
         "next_batch": str(token),
         "account_data": {"events": global_data},
-        "presence": {"events": []},
+        "presence": {"events": presence},
         "to_device": {"events": messages},
         "device_lists": {"changed": changed, "left": left},
         "device_one_time_keys_count": counts,
@@ -78,7 +84,7 @@ def build(context: SyncContext, unread: Unread) -> Built:
         "rooms": {section.value: rooms for section, rooms in sections.items()},
     }
     is_empty = since is not None and not (
-        any(sections.values()) or global_data or messages or changed or left
+        any(sections.values()) or global_data or presence or messages or changed or left
     )
     return Built(answer, str(token), is_empty)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from minihs.matrix.canonical import JsonObject
@@ -60,6 +60,8 @@ class SyncContext:
     typing: TypingNews
     ignored: frozenset[str]
     members: Delivery
+    presence: Sequence[JsonObject] = ()
+    """m.presence events, taken from memory before the answer is built."""
 
     @property
     def user_id(self) -> str:

@@ -47,8 +47,9 @@ class Subscription:
 
     async def wait(self, deadline: float) -> bool:
         """Until something woke us since `rearm`. False: the deadline (trio's clock) came first."""
-        with trio.move_on_at(deadline):
-            await self._event.wait()
+        if not self._notifier.closed:
+            with trio.move_on_at(deadline):
+                await self._event.wait()
         return self._event.is_set()
 
 
@@ -57,6 +58,12 @@ class Notifier:
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[Subscription]] = {}
+        self.closed = False
+
+    def close(self) -> None:
+        """Nobody waits any more: the server is stopping, and its clients are to come back when it is up."""
+        self.closed = True
+        self.wake(list(self._waiting))
 
     def wake(self, keys: Iterable[str]) -> None:
         for key in keys:

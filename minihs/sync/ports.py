@@ -22,6 +22,14 @@ class ServerAcls(Protocol):
     def allows(self, room_id: str, host: str) -> bool: ...
 
 
+class PresenceNews(Protocol):
+    """Who is online (`users.presence`)."""
+
+    def news(self, user_id: str, since: int | None) -> list[dict[str, Any]]:
+        """m.presence events of what changed for a user after this serial; None: all there is."""
+        ...
+
+
 class History(Protocol):
     """Fetching history from other servers (`rooms`)."""
 
@@ -49,6 +57,13 @@ class NoEdus:
         self, hosts: Collection[str], edu_type: str, content: dict[str, Any], *, key: tuple[str, ...]
     ) -> None:
         return None
+
+
+class NoPresence:
+    """Nobody is ever online."""
+
+    def news(self, user_id: str, since: int | None) -> list[dict[str, Any]]:
+        return []
 
 
 class OpenAcls:

@@ -116,7 +116,7 @@ class Syncer:
                 if not built.is_empty or counts != first_counts or trio.current_time() >= deadline:
                     return built, delivery
                 woken = await subscription.wait(min(deadline, self._typing.next_expiry()))
-                if not woken and trio.current_time() >= deadline:
+                if self._notifier.closed or (not woken and trio.current_time() >= deadline):
                     return built, delivery
 
     async def _attempt(self, request: SyncRequest, delivery: Delivery) -> Built:

@@ -144,9 +144,13 @@ class Typing:
         if not users:
             del self._rooms[room_id]
 
-    def _note(self, room_id: str) -> None:
+    def next_serial(self) -> int:
+        """A number above all before it, for whatever else is in memory only and told by /sync."""
         self.serial += 1
-        self._changed[room_id] = self.serial
+        return self.serial
+
+    def _note(self, room_id: str) -> None:
+        self._changed[room_id] = self.next_serial()
         self._notifier.wake((f"room:{room_id}",))
 
     def _tell_servers(self, room_nid: int, room_id: str, user_id: str, *, typing: bool) -> None:

@@ -111,7 +111,7 @@ class Unread:
         everywhere = read.get(UNTHREADED, 0)
         kept = self._kept.get((user_id, room_nid))
         if kept is None or kept.basis != (rules_pos, ignored):
-            start = max(everywhere, _joined_pos(db, user_id, room_nid))
+            start = max(everywhere, joined_pos(db, user_id, room_nid))
             kept = _Kept((rules_pos, ignored), start, [])
         if kept.upto < upto:
             kept = self._go_on(db, user_id, room_nid, room_id, kept, upto, read)
@@ -130,7 +130,7 @@ class Unread:
         ignored: frozenset[str],
     ) -> list[Judged]:
         """Those of some events that the user is shown, and what their push rules say of each."""
-        rules = self._compiled(db, user_id, push_rules.last_change(db, user_id))
+        rules = self.rules(db, user_id)
         selector = Selector(db, self._facts, user_id, ALL, ignored)
         room = self._room(db, user_id, room_nid)
         shown = selector.pick([row for row in rows if row.redacted_by is None])
@@ -200,7 +200,9 @@ class Unread:
             room = self._rooms[user_id, room_nid] = _Room(db, user_id, room_nid, group)
         return room
 
-    def _compiled(self, db: Reader, user_id: str, rules_pos: int) -> CompiledRules:
+    def rules(self, db: Reader, user_id: str) -> CompiledRules:
+        """The user's push rules, ready to be matched."""
+        rules_pos = push_rules.last_change(db, user_id)
         known = self._rules.get(user_id)
         if known is None or known[0] != rules_pos:
             if len(self._rules) > MAX_KEPT:
@@ -246,7 +248,7 @@ class _Room:
         return PushContext(self.members, self.levels.user(sender), self.notifications, self.name)
 
 
-def _joined_pos(db: Reader, user_id: str, room_nid: int) -> int:
+def joined_pos(db: Reader, user_id: str, room_nid: int) -> int:
     """What happened before the user came is not unread."""
     joined = 0
     for span in reversed(sync_rooms.spans(db, user_id, room_nid)):

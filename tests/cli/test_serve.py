@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import signal
 import socket
@@ -71,6 +72,36 @@ def test_an_idle_connection_and_a_long_request_do_not_hold_it_up(tmp_path: Path)
             assert server.stop() == 0
             assert time.monotonic() - started < 3.5
         idle.close()
+
+
+def test_a_long_poll_is_answered_when_it_stops(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "minihs.toml").write_text(
+        f"""
+        server_name = "localhost:{port}"
+        data_dir = "data"
+        [[listen]]
+        address = "127.0.0.1:{port}"
+        [registration]
+        mode = "open"
+        """
+    )
+    with serving(tmp_path) as server:
+        server.wait_until_ready(port)
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=40)
+        body = {"username": "ann", "password": "open sesame", "auth": {"type": "m.login.dummy"}}
+        client.request("POST", "/_matrix/client/v3/register", json.dumps(body))
+        headers = {"Authorization": f"Bearer {json.loads(client.getresponse().read())['access_token']}"}
+        client.request("GET", "/_matrix/client/v3/sync", headers=headers)
+        since = json.loads(client.getresponse().read())["next_batch"]
+        client.request("GET", f"/_matrix/client/v3/sync?timeout=30000&since={since}", headers=headers)
+        time.sleep(0.5)  # until it waits
+        server.process.send_signal(signal.SIGTERM)
+        response = client.getresponse()
+        assert response.status == 200
+        assert json.loads(response.read())["next_batch"]
+        assert server.process.wait(10) == 0
+        client.close()
 
 
 def test_two_listeners_and_a_unix_socket_serve_their_own_apis(tmp_path: Path) -> None:

@@ -161,8 +161,10 @@ class DirectFederation:
             host,
             "get_missing_events",
             (room_id, earliest, latest),
-            lambda r: r.serving.missing_events(
-                self._name, room_id, earliest=earliest, latest=latest, limit=limit, min_depth=min_depth
+            lambda r: _decoded(
+                r.serving.missing_events(
+                    self._name, room_id, earliest=earliest, latest=latest, limit=limit, min_depth=min_depth
+                )
             ),
         )
 
@@ -198,7 +200,7 @@ class DirectFederation:
             host,
             "backfill",
             (room_id, event_ids, limit),
-            lambda r: r.serving.backfill(self._name, room_id, event_ids, limit),
+            lambda r: _decoded(r.serving.backfill(self._name, room_id, event_ids, limit)),
         )
 
     async def query_directory(self, host: str, alias: str) -> Any:
@@ -217,3 +219,7 @@ async def _whole(answer: Awaitable[EventsAnswer]) -> Any:
 async def _lists(answer: Awaitable[EventsAnswer]) -> list[Any]:
     """The lists of a streamed answer, as the port has them."""
     return list((await _whole(answer)).values())
+
+
+async def _decoded(answer: Awaitable[list[bytes]]) -> list[Any]:
+    return [canonical.loads(item) for item in await answer]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json, invalid_param
 from minihs.web.routes.federation.streams import streamed
@@ -14,9 +15,9 @@ _V1 = "/_matrix/federation/v1"
 
 
 @routes.get(_V1 + "/event/{event_id}", also=[_V1 + "/event/{event_id}/"], auth=FEDERATION)
-async def event(call: Call, event_id: str) -> JsonObject:
+async def event(call: Call, event_id: str) -> Answer:
     pdu = call.services.rooms.serving.event(call.origin, event_id)
-    return _transaction(call, [pdu])
+    return _transaction(call, [canonical.dumps(pdu)])
 
 
 @routes.get(_V1 + "/state/{room_id}", also=[_V1 + "/state/{room_id}/"], auth=FEDERATION)
@@ -37,7 +38,7 @@ async def event_auth(call: Call, room_id: str, event_id: str) -> Answer:
 
 
 @routes.get(_V1 + "/backfill/{room_id}", also=[_V1 + "/backfill/{room_id}/"], auth=FEDERATION)
-async def backfill(call: Call, room_id: str) -> JsonObject:
+async def backfill(call: Call, room_id: str) -> Answer:
     limit = call.query.get_int("limit", 10, min=0)
     event_ids = call.query.getlist("v")[:20]
     pdus = await call.services.rooms.serving.backfill(call.origin, room_id, event_ids, limit)
@@ -45,7 +46,7 @@ async def backfill(call: Call, room_id: str) -> JsonObject:
 
 
 @routes.post(_V1 + "/get_missing_events/{room_id}", auth=FEDERATION)
-async def get_missing_events(call: Call, room_id: str) -> JsonObject:
+async def get_missing_events(call: Call, room_id: str) -> Answer:
     body = await call.json()
     found = await call.services.rooms.serving.missing_events(
         call.origin,
@@ -55,7 +56,7 @@ async def get_missing_events(call: Call, room_id: str) -> JsonObject:
         limit=_integer(body, "limit", 10),
         min_depth=_integer(body, "min_depth", 0),
     )
-    return {"events": found}
+    return _with_list({}, "events", found)
 
 
 @routes.get(_V1 + "/timestamp_to_event/{room_id}", auth=FEDERATION)
@@ -71,13 +72,16 @@ async def timestamp_to_event(call: Call, room_id: str) -> JsonObject:
     return {"event_id": event_id, "origin_server_ts": found}
 
 
-def _transaction(call: Call, pdus: list[JsonObject]) -> JsonObject:
+def _transaction(call: Call, pdus: list[bytes]) -> Answer:
     services = call.services
-    return {
-        "origin": services.config.server_name,
-        "origin_server_ts": services.runtime.clock.now_ms(),
-        "pdus": pdus,
-    }
+    head = {"origin": services.config.server_name, "origin_server_ts": services.runtime.clock.now_ms()}
+    return _with_list(head, "pdus", pdus)
+
+
+def _with_list(fields: JsonObject, name: str, items: list[bytes]) -> Answer:
+    """An object whose last field is a list of what is JSON already."""
+    head = canonical.dumps({**fields, name: []}).removesuffix(b"]}")
+    return Answer(body=head + b",".join(items) + b"]}", headers={"Content-Type": "application/json"})
 
 
 def _ids(body: JsonObject, name: str) -> list[str]:
