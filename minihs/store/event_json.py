@@ -11,14 +11,20 @@ from minihs.store.events import auth_chain
 from minihs.store.packing import unpack
 
 
-def of_nids(db: Reader, nids: Collection[int]) -> list[bytes]:
-    """The PDUs of those events that we hold, in the order of the numbers given."""
+def by_nid(db: Reader, nids: Collection[int]) -> dict[int, bytes]:
+    """The PDUs of those events that we hold."""
     found: dict[int, bytes] = {}
     for part in ids.chunks(nids):
         for nid, packed in db.execute(
             f"SELECT event_nid, json FROM event_json WHERE event_nid IN ({ids.marks(len(part))})", part
         ).fetchall():
             found[nid] = unpack(packed)
+    return found
+
+
+def of_nids(db: Reader, nids: Collection[int]) -> list[bytes]:
+    """The same, in the order of the numbers given."""
+    found = by_nid(db, nids)
     return [found[nid] for nid in nids if nid in found]
 
 
