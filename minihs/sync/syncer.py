@@ -26,6 +26,7 @@ from minihs.sync.filters import SyncFilter
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.lazy_members import Delivery, LazyMembers
 from minihs.sync.notifier import Notifier
+from minihs.sync.ports import NoPresence, PresenceNews
 from minihs.sync.tokens import SyncToken, parse_sync_token
 from minihs.sync.typing import Typing
 from minihs.sync.unread import Unread
@@ -56,13 +57,16 @@ class Syncer:
         notifier: Notifier,
         typing: Typing,
         facts: GroupFacts,
+        presence: PresenceNews | None = None,
+        unread: Unread | None = None,
     ) -> None:
         self._db = db
         self._runtime = runtime
         self._notifier = notifier
         self._typing = typing
         self._facts = facts
-        self._unread = Unread(facts)
+        self._presence = presence or NoPresence()
+        self._unread = unread or Unread(facts)
         self._lazy_members = LazyMembers()
 
     async def sync(self, requester: Requester, options: SyncOptions) -> JsonObject:
@@ -122,6 +126,8 @@ class Syncer:
     async def _attempt(self, request: SyncRequest, delivery: Delivery) -> Built:
         """One answer as of now, empty or not."""
         typing = self._typing_news(request)
+        since = None if request.since is None else request.since.ephemeral
+        presence = self._presence.news(request.viewer.user_id, since)
         now_ms = self._runtime.clock.now_ms()
 
         def attempt(db: Reader) -> Built:
@@ -135,6 +141,7 @@ class Syncer:
                 typing=typing,
                 ignored=account_data.ignored_users(db, user_id) - {user_id},
                 members=delivery,
+                presence=presence,
             )
             return build(context, self._unread)
 

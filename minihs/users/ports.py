@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 type JsonObject = dict[str, Any]
@@ -22,6 +23,15 @@ class Federation(Protocol):
     """`minihs.federation` implements this. Raises minihs.matrix.federation_errors.FederationError."""
 
     async def query_profile(self, host: str, user_id: str, field: str | None = None) -> JsonObject: ...
+
+
+class EduQueue(Protocol):
+    """EDUs that may be lost, on their way to other servers. A later one with the same key takes the place of
+    one that was not sent yet."""
+
+    def queue_edu(
+        self, hosts: Collection[str], edu_type: str, content: JsonObject, *, key: tuple[str, ...]
+    ) -> None: ...
 
 
 class NoRooms:

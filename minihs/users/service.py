@@ -47,6 +47,7 @@ class Users:
         rooms: ports.Rooms | None = None,
         federation: ports.Federation | None = None,
         passwords: Passwords | None = None,
+        presence: Presence | None = None,
     ) -> None:
         rooms = rooms or ports.NoRooms()
         passwords = passwords or Passwords(runtime)
@@ -62,7 +63,7 @@ class Users:
         self.devices = Devices(db, self.logins)
         self.profiles = Profiles(db, config.server_name, rooms, federation)
         self.data = ClientData(db)
-        self.presence = Presence(db, runtime)
+        self.presence = presence or Presence(db, runtime, config.server_name)
         self.directory = Directory(db)
 
     async def run(self) -> None:
@@ -70,6 +71,7 @@ class Users:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.accounts.run)
             nursery.start_soon(self.sessions.run)
+            nursery.start_soon(self.presence.run)
 
     def requester_for_token(self, token: str, remote_address: str | None = None) -> Requester | None:
         return self.sessions.requester_for_token(token, remote_address)
