@@ -36,6 +36,7 @@ from minihs.store.database import Database
 from minihs.sync.service import Sync
 from minihs.sync.spaces import Spaces
 from minihs.users.local import LocalUsers
+from minihs.users.presence import Presence
 from minihs.users.service import Users
 from minihs.web.app import App
 from minihs.web.connection import Address
@@ -133,6 +134,7 @@ def build(
     keyring = Keyring(own_keys, db, runtime, federation, config.federation.notaries)
     senders = Senders(our_name, db, runtime, federation)
     sync = Sync(db, runtime, our_name)
+    presence = Presence(db, runtime, our_name)
     e2ee = E2ee(db, runtime, config, federation=federation)
     rooms = Rooms(
         our_name=our_name,
@@ -144,12 +146,17 @@ def build(
         users=LocalUsers(db),
         visible_to=sync.visible_to,
         durable_edus=e2ee.edu_handlers,
-        fleeting_edus={"m.typing": sync.receive_typing, "m.receipt": sync.receive_receipts},
+        fleeting_edus={
+            "m.typing": sync.receive_typing,
+            "m.receipt": sync.receive_receipts,
+            "m.presence": presence.receive,
+        },
         default_room_version=config.rooms.default_version,
         nursery=nursery,
     )
-    sync.connect(edus=senders, acls=rooms.acls, history=rooms)
-    users = Users(db, runtime, config, rooms=rooms, federation=federation)
+    sync.connect(edus=senders, acls=rooms.acls, history=rooms, presence=presence)
+    presence.connect(edus=senders, wake=sync.notifier.wake, next_serial=sync.typing.next_serial)
+    users = Users(db, runtime, config, rooms=rooms, federation=federation, presence=presence)
 
     media = Media(db, runtime, config, peers=MediaPeers(federation), web=Web(dialler), nursery=nursery)
 
