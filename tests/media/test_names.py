@@ -15,7 +15,9 @@ def test_media_ids_are_of_few_characters(text: str) -> None:
     assert names.is_media_id(text)
 
 
-@pytest.mark.parametrize("text", ["", "..", "a/b", "a.b", "a%2fb", "a\0", "a\n", "ä", "x" * 256, "a b", "a\\b"])
+@pytest.mark.parametrize(
+    "text", ["", "..", "a/b", "a.b", "a%2fb", "a\0", "a\n", "ä", "x" * 256, "a b", "a\\b"]
+)
 def test_what_could_be_a_path_is_no_media_id(text: str) -> None:
     assert not names.is_media_id(text)
 

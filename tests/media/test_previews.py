@@ -14,7 +14,6 @@ import trio
 
 from minihs.media import previews
 from minihs.testing.hostile import Received, Reply, ScriptedPeer
-
 from tests.media.kit import picture, png_bomb
 from tests.media.peers import V1, V3, Got, Stage, ask, download, stage
 
@@ -88,7 +87,9 @@ async def test_a_link_to_a_picture_shows_it(tmp_path: Path) -> None:
         assert (about["og:image:type"], about["matrix:image:size"]) == ("image/jpeg", len(image))
 
 
-@pytest.mark.parametrize("kind", ["application/pdf", "video/mp4", "application/octet-stream", "text/plain", ""])
+@pytest.mark.parametrize(
+    "kind", ["application/pdf", "video/mp4", "application/octet-stream", "text/plain", ""]
+)
 async def test_other_things_are_not_read(tmp_path: Path, kind: str) -> None:
     async with web(tmp_path) as it:
         reply = Reply(body=b"x" * 65536, headers=[("Content-Type", kind)], endless=True)
@@ -98,7 +99,9 @@ async def test_other_things_are_not_read(tmp_path: Path, kind: str) -> None:
         assert it.internet.link(it.it.server.host, it.site.host).bytes < 2_000_000
 
 
-@pytest.mark.parametrize("image", ["data:image/png;base64,AAAA", "ftp://x/y", "https://[", "/gone", "/text", ""])
+@pytest.mark.parametrize(
+    "image", ["data:image/png;base64,AAAA", "ftp://x/y", "https://[", "/gone", "/text", ""]
+)
 async def test_a_picture_that_is_not_to_be_had_is_left_out(tmp_path: Path, image: str) -> None:
     async with web(tmp_path) as it:
         it.site.on("GET", "/text", Reply(body=b"no picture", headers=[("Content-Type", "image/png")]))

@@ -11,9 +11,20 @@ import trio
 from minihs.media import remote
 from minihs.testing.hostile import Received, Reply, ScriptedPeer
 from minihs.testing.servers import cluster
-
 from tests.media.kit import moving_picture, opened, picture
-from tests.media.peers import DOWNLOAD, LEGACY, UNKNOWN, V1, V3, ask, download, framed, multipart, stage, upload
+from tests.media.peers import (
+    DOWNLOAD,
+    LEGACY,
+    UNKNOWN,
+    V1,
+    V3,
+    ask,
+    download,
+    framed,
+    multipart,
+    stage,
+    upload,
+)
 
 MIB = 1024 * 1024
 

@@ -21,7 +21,6 @@ from minihs.media.shrinker import picture_format
 from minihs.media.thumbnails import Size, wanted_size
 from minihs.runtime import InlineThreads, WorkerThreads
 from minihs.testing.clock import virtual_runtime
-
 from tests.media.kit import MediaHouse, encoded, moving_picture, open_media, opened, picture, png_bomb
 from tests.web.client.kit import refused
 
@@ -283,7 +282,7 @@ async def test_formats_off_the_list_are_never_opened(media: MediaHouse, kind: st
 
 async def test_a_format_in_disguise_is_not_opened_as_what_it_is(tmp_path: Path) -> None:
     """Even if the first bytes could be made to say something else, only the named format is tried."""
-    (tmp_path / "in").write_bytes(picture((100, 100), "TIFF"))  # noqa: ASYNC240 - the disk of a test
+    (tmp_path / "in").write_bytes(picture((100, 100), "TIFF"))
     assert await shrunk(tmp_path, "PNG") is shrinker.Verdict.NOT_READABLE
 
 
@@ -325,7 +324,7 @@ async def test_the_process_has_no_more_memory_than_it_is_given(
 ) -> None:
     content = io.BytesIO()
     Image.new("RGB", (6000, 6000)).save(content, "PNG", compress_level=1)
-    (tmp_path / "in").write_bytes(content.getvalue())  # noqa: ASYNC240 - the disk of a test
+    (tmp_path / "in").write_bytes(content.getvalue())
     assert await shrunk(tmp_path, "PNG") is shrinker.Verdict.DONE
     monkeypatch.setattr(shrinker, "MAX_MEMORY", 150 * 1024 * 1024)
     assert await shrunk(tmp_path, "PNG") is shrinker.Verdict.TOO_LARGE
@@ -334,7 +333,7 @@ async def test_the_process_has_no_more_memory_than_it_is_given(
 async def test_the_process_has_no_more_time_than_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "in").write_bytes(picture())  # noqa: ASYNC240 - the disk of a test
+    (tmp_path / "in").write_bytes(picture())
     monkeypatch.setattr(shrinker, "WALL_SECONDS", 0.001)
     assert await shrunk(tmp_path, "PNG") is shrinker.Verdict.TOO_LARGE
     monkeypatch.setattr(shrinker, "command", lambda: ["/bin/sh", "-c", "kill -XCPU $$"])
@@ -361,9 +360,9 @@ async def test_a_result_that_is_no_picture_is_not_served(
 async def test_the_process_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIHS_REGISTRATION_SHARED_SECRET", "hush")
     monkeypatch.setattr(shrinker, "command", lambda: ["/bin/sh", "-c", "env; ls -l /proc/self/fd"])
-    (tmp_path / "in").write_bytes(b"")  # noqa: ASYNC240 - the disk of a test
+    (tmp_path / "in").write_bytes(b"")
     await shrunk(tmp_path, "PNG")
-    seen = (tmp_path / "out").read_text()  # noqa: ASYNC240 - the disk of a test
+    seen = (tmp_path / "out").read_text()
     assert "PATH=" in seen
     assert "hush" not in seen
     assert "minihs" not in seen.lower()
