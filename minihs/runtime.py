@@ -79,7 +79,7 @@ class WorkerThreads:
 
 
 class InlineThreads:
-    """Runs the work at once on the loop: for tests under an autojump clock, which real threads would break."""
+    """Runs the work at once on the loop: for tests under an autojump clock, which threads would break."""
 
     async def run[T](self, function: Callable[..., T], *args: object) -> T:
         await trio.lowlevel.checkpoint()

@@ -22,14 +22,15 @@ class FederationError(Exception):
 
 
 class Unreachable(FederationError):
-    """No answer: name not found, connection refused, wrong certificate, time-out. Transient: try later or elsewhere."""
+    """No answer: name not found, connection refused, wrong certificate, time-out. Transient: try later or
+    elsewhere."""
 
 
 class RemoteRefused(FederationError):
     """The server answered with an error status.
 
-    What it means depends on the request: look at `status` and `errcode`. The body is as it came, unchecked, but
-    always a dict.
+    What it means depends on the request: look at `status` and `errcode`. The body is as it came, unchecked,
+    but always a dict.
     """
 
     def __init__(self, destination: str, status: int, body: dict[str, Any]) -> None:
@@ -56,4 +57,5 @@ class RemoteProtocolError(FederationError):
 
 
 class KeyUnavailable(SignatureError):
-    """A signature could not be checked, because the key is not to be had now. It may be later: defer, don't reject."""
+    """A signature could not be checked, because the key is not to be had now. It may be later: defer, don't
+    reject."""
