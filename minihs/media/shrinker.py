@@ -80,6 +80,7 @@ class Shrinker:
         self._threads = threads
         self._slots = trio.Semaphore(AT_ONCE)
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
         self._environment = {
             name: value
             for name, value in (os.environ if environment is None else environment).items()
@@ -110,6 +111,8 @@ class Shrinker:
             start_new_session=True,
         )
         self._running.add(process)
+        if self._stopped:  # in this very moment
+            end(process)
         try:
             _, complaint = process.communicate(timeout=WALL_SECONDS)
         except subprocess.TimeoutExpired:
@@ -130,6 +133,7 @@ class Shrinker:
 
     def stop(self) -> None:
         """End what runs; the threads that wait for it go on."""
+        self._stopped = True
         for process in list(self._running):
             end(process)
 

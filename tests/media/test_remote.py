@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from minihs.media import remote
+from minihs.media.multipart import boundary_of
 from minihs.testing.hostile import Received, Reply, ScriptedPeer
 from minihs.testing.servers import cluster
-from tests.media.kit import moving_picture, opened, picture
+from tests.media.kit import moving_picture, open_media, opened, picture
 from tests.media.peers import (
     DOWNLOAD,
     LEGACY,
@@ -481,6 +482,30 @@ async def test_a_file_is_given_to_servers_that_sign(tmp_path: Path) -> None:
         ):
             status, answer = await it.peer.request("GET", "one.test", f"{DOWNLOAD}{wrong}")
             assert (status, answer["errcode"]) == refusal
+
+
+async def test_a_file_is_given_in_two_parts_json_first(tmp_path: Path) -> None:
+    async with open_media(tmp_path) as media:
+        media_id = await media.upload(b"--content\r\n", "text/html", "a b.html")
+        answer = await media.ask(
+            "GET",
+            f"{DOWNLOAD}{media_id}",
+            who=None,
+            headers={"Authorization": 'X-Matrix origin="other.example",sig="good"'},
+        )
+        boundary = boundary_of(answer.headers["Content-Type"])
+        assert answer.status == 200
+        assert answer.headers["Content-Length"] == str(len(answer.body))
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert (
+            answer.body
+            == (
+                f"--{boundary}\r\nContent-Type: application/json\r\n\r\n{{}}\r\n"
+                f"--{boundary}\r\nContent-Type: text/html\r\n"
+                'Content-Disposition: attachment; filename="a b.html"\r\n\r\n'
+                f"--content\r\n\r\n--{boundary}--\r\n"
+            ).encode()
+        )
 
 
 async def test_other_servers_files_are_not_given_on(tmp_path: Path) -> None:
