@@ -27,7 +27,7 @@ async def simulate(tmp_path: Path, seed: int, steps: int, *, with_oracle: bool) 
         chaos.check()
         chaos.check_nothing_is_lost()
         if with_oracle:
-            assert invariants.check_against_oracle(world, chaos.room_id) > steps / 3
+            assert invariants.check_against_oracle(world, chaos.room_id) > len(chaos.sent) / 2
         return chaos
 
 
@@ -40,7 +40,7 @@ async def test_servers_agree_after_random_operations(tmp_path: Path, seed: int) 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 120))
 async def test_servers_agree_after_a_thousand_operations(tmp_path: Path, seed: int) -> None:
-    chaos = await simulate(tmp_path, seed, 1000, with_oracle=False)
+    chaos = await simulate(tmp_path, seed, 1000, with_oracle=True)
     assert sum(chaos.done.values()) > 300
     assert set(chaos.done) >= {"message", "levels", "join", "leave", "kick", "ban", "invite", "redact"}
     assert chaos.restarts > 5
