@@ -189,12 +189,13 @@ class Crowd:
     async def levels(self, person: ApiClient, target: str) -> str:
         level = self.random.choice([0, 0, 50, 50, 60])
         content = await person.get(f"{self.home}/state/m.room.power_levels/")
-        content["users"] = {**content.get("users", {}), target: level}
+        content |= {"users": {**content.get("users", {}), target: level}, "n": self._count}
         return await self._state(person, "m.room.power_levels", content)
 
     async def join_rule(self, person: ApiClient, target: str) -> str:
         rule = self.random.choice(["public", "public", "invite"])
-        return await self._state(person, "m.room.join_rules", {"join_rule": rule})
+        # With a number, for to set the same again makes no new event.
+        return await self._state(person, "m.room.join_rules", {"join_rule": rule, "n": self._count})
 
     async def join(self, person: ApiClient, target: str) -> str:
         """Come (back), or accept an invite."""
