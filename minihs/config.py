@@ -105,8 +105,8 @@ class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     notaries: Annotated[
         list[str],
         Meta(
-            description="Servers asked for the keys of other servers that don't answer themselves. They could "
-            "keep back keys, or vouch for those of a server that is gone; choose ones that you trust. "
+            description="Servers asked for the keys of other servers that don't answer themselves. They "
+            "could keep back keys, or vouch for those of a server that is gone; choose ones that you trust. "
             "May be empty."
         ),
     ] = msgspec.field(default_factory=lambda: ["matrix.org"])
