@@ -131,9 +131,7 @@ class Media(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0
     max_remote_mib: Annotated[
         int,
-        Meta(
-            description="The largest file that is fetched from another server, in MiB.", ge=1, le=1_048_576
-        ),
+        Meta(description="The largest file that is fetched from another server, in MiB.", ge=1, le=1_048_576),
     ] = 200
     remote_cache_mib: Annotated[
         int,
