@@ -18,6 +18,7 @@ from minihs.federation.addresses import AddressPolicy
 from minihs.federation.client import FederationClient
 from minihs.federation.dial import Dialler, tls_context
 from minihs.federation.discovery import Discovery
+from minihs.federation.gateway import PushGateways
 from minihs.federation.keyring import Keyring
 from minihs.federation.media import MediaPeers
 from minihs.federation.network import Network, Resolver, TcpNetwork
@@ -28,6 +29,7 @@ from minihs.federation.resolver import DnsResolver
 from minihs.federation.senders import Senders
 from minihs.federation.web import Web
 from minihs.media.service import Media
+from minihs.push.pushers import Pushers
 from minihs.push.rules import PushRules
 from minihs.rooms.service import Rooms
 from minihs.runtime import Runtime
@@ -159,12 +161,16 @@ def build(
     users = Users(db, runtime, config, rooms=rooms, federation=federation, presence=presence)
 
     media = Media(db, runtime, config, peers=MediaPeers(federation), web=Web(dialler), nursery=nursery)
+    # Without TLS a push gateway is dialled only where the configuration allows private networks.
+    private = AddressPolicy(config.federation.allow_networks, public=False)
+    gateways = PushGateways(dialler, Dialler(network, resolver, private, dialler.tls))
+    pushers = Pushers(db, runtime, sync.push_source, gateways)
 
     def heard_from(server: str) -> None:
         federation.heard_from(server)
         senders.heard_from(server)
 
-    for part in (users, rooms, e2ee, senders, keyring, federation, media):
+    for part in (users, rooms, e2ee, senders, keyring, federation, media, pushers):
         nursery.start_soon(part.run)
     return Services(
         config=config,
@@ -174,6 +180,7 @@ def build(
         users=users,
         e2ee=e2ee,
         push_rules=PushRules(db),
+        pushers=pushers,
         sync=sync,
         rooms=rooms,
         media=media,

@@ -49,8 +49,10 @@ def parse_networks(texts: Iterable[str]) -> tuple[AnyNetwork, ...]:
 class AddressPolicy:
     """Decides for each address whether it may be dialled."""
 
-    def __init__(self, allow_networks: Iterable[str] = ()) -> None:
+    def __init__(self, allow_networks: Iterable[str] = (), *, public: bool = True) -> None:
+        """Without `public`, nothing but the allowed networks."""
         self._allowed = parse_networks(allow_networks)
+        self._public = public
 
     def permits(self, text: str) -> bool:
         try:
@@ -65,7 +67,7 @@ class AddressPolicy:
         if inner is not None:
             # An IPv4 address in IPv6 clothes goes wherever the inner one goes.
             return self.permits(str(inner))
-        return _is_public(address)
+        return self._public and _is_public(address)
 
 
 def _unwrapped(address: Address) -> IPv4Address | None:

@@ -14,15 +14,18 @@ from minihs.store.database import Database
 from minihs.sync.by_time import ByTime
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.messages import Messages
+from minihs.sync.notifications import Notifications
 from minihs.sync.notifier import Notifier
 from minihs.sync.ports import EduQueue, Past, PresenceNews, ServerAcls
 from minihs.sync.public_rooms import PublicRooms
+from minihs.sync.push_source import PushSource
 from minihs.sync.receipts import Receipts
 from minihs.sync.relations import Relations
 from minihs.sync.room_reads import RoomReads
 from minihs.sync.search import Search
 from minihs.sync.syncer import Syncer
 from minihs.sync.typing import Typing
+from minihs.sync.unread import Unread
 from minihs.sync.visibility import HostVisibility
 
 
@@ -45,6 +48,9 @@ class Sync:
         self.reads = RoomReads(db, runtime, self.facts)
         self.relations = Relations(db, runtime, self.facts)
         self.search = Search(db, runtime, self.facts)
+        self.unread = Unread(self.facts)
+        self.notifications = Notifications(db, runtime, self.facts, self.unread)
+        self.push_source = PushSource(db, our_name, self.unread)
         self.public_rooms = PublicRooms(db)
 
     def connect(
@@ -54,7 +60,9 @@ class Sync:
         db, runtime = self._db, self._runtime
         self.typing = Typing(db.read, runtime, self.notifier, self._our_name, edus=edus, acls=acls)
         self.receipts = Receipts(db, runtime, self._our_name, edus=edus, acls=acls)
-        self.syncer = Syncer(db, runtime, self.notifier, self.typing, self.facts, presence)
+        self.syncer = Syncer(
+            db, runtime, self.notifier, self.typing, self.facts, presence, self.unread
+        )
         self.messages = Messages(db, runtime, self.facts, history)
         self.by_time = ByTime(db, self.facts, history)
 

@@ -18,6 +18,7 @@ from minihs.federation.keyring import Keyring
 from minihs.federation.senders import Senders
 from minihs.matrix.signatures import SigningKey
 from minihs.media.service import Media
+from minihs.push.pushers import Pushers
 from minihs.push.rules import PushRules
 from minihs.rooms.service import Rooms
 from minihs.runtime import Runtime
@@ -46,6 +47,7 @@ class Services:
     users: Users
     e2ee: E2ee
     push_rules: PushRules
+    pushers: Pushers
     sync: Sync
     rooms: Rooms
     media: Media

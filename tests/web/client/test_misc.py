@@ -110,7 +110,6 @@ async def test_what_there_is_none_of_is_said_harmlessly(server: TestServer) -> N
     assert (await alice.get("/thirdparty/location/irc")).json == []
     assert (await alice.get("/thirdparty/user")).json == []
     assert refused(await alice.get("/thirdparty/protocol/irc"), 404, "M_NOT_FOUND")
-    assert (await alice.get("/pushers")).json == {"pushers": []}
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.paths[0]}")

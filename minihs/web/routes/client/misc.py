@@ -33,11 +33,6 @@ async def turn_server(_: Call) -> JsonObject:
     return {}
 
 
-@routes.get(f"{V3}/pushers", auth=CLIENT)
-async def pushers(_: Call) -> JsonObject:
-    return {"pushers": []}
-
-
 @routes.get(f"{V3}/thirdparty/protocols", auth=CLIENT)
 async def third_party_protocols(_: Call) -> JsonObject:
     return {}
