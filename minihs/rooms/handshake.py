@@ -17,8 +17,9 @@ from minihs.matrix.errors import MatrixError, too_large
 from minihs.matrix.event import Event, EventError, build_event
 from minihs.matrix.event_format import MAX_AUTH_EVENTS, MAX_PREV_EVENTS
 from minihs.matrix.federation_errors import FederationError, RemoteProtocolError, RemoteRefused
-from minihs.matrix.ids import fits, is_event_id, is_user_id
+from minihs.matrix.ids import domain_of, fits, is_event_id, is_user_id
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
+from minihs.rooms.admission import Source, admit_one
 from minihs.rooms.parts import Parts
 
 MAX_CANDIDATES = 6
@@ -139,9 +140,34 @@ def with_signature_of(event: Event, host: str, answer: JsonObject) -> Event:
     return event.with_signatures({host: of_host})
 
 
+async def countersigned(parts: Parts, host: str, event: Event, returned: JsonObject | None) -> Event:
+    """Our join with the signature of the server that vouches for us, where one is needed. Raises
+    RemoteProtocolError.
+    """
+    authoriser = event.content.get("join_authorised_via_users_server")
+    if authoriser is None:
+        return event
+    try:
+        merged = with_signature_of(event, domain_of(authoriser), returned or {})
+        return await admit_one(
+            merged.json,
+            event.version,
+            event.room_id,
+            Source.COUNTERSIGNED,
+            keys=parts.keys,
+            runtime=parts.runtime,
+        )
+    except (ValueError, MatrixError) as error:
+        raise RemoteProtocolError(host, f"our join is not rightly countersigned: {error}") from error
+
+
 def failure(errors: Sequence[FederationError], what: str) -> MatrixError:
     """What the client is told when no server let us: the clearest refusal, or that there was none."""
-    for error in errors:
+    # "I can't tell" says less than "no".
+    unsure = ("M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN", "M_NOT_FOUND", "M_UNRECOGNIZED")
+    for error in sorted(
+        errors, key=lambda error: isinstance(error, RemoteRefused) and error.errcode in unsure
+    ):
         if isinstance(error, RemoteRefused) and error.status in (400, 403, 404):
             extra = {}
             if error.errcode == "M_INCOMPATIBLE_ROOM_VERSION" and isinstance(

@@ -15,15 +15,12 @@ import structlog
 
 from minihs.matrix.auth_rules import AuthError, check_auth
 from minihs.matrix.canonical import JsonObject
-from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError, RemoteProtocolError
-from minihs.matrix.ids import domain_of
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
-from minihs.rooms.admission import Source, admit_one
 from minihs.rooms.adoption import Adoption
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
-from minihs.rooms.handshake import Template, failure, own_member_event, read_template, with_signature_of
+from minihs.rooms.handshake import Template, countersigned, failure, own_member_event, read_template
 from minihs.rooms.parts import Parts
 from minihs.rooms.ports import SpooledJoin
 from minihs.store import rooms
@@ -76,7 +73,7 @@ class RemoteJoin:
         async with self._parts.federation.send_join(
             host, self._room_id, event.event_id, event.json
         ) as spooled:
-            event = await self._countersigned(host, event, spooled.event)
+            event = await countersigned(self._parts, host, event, spooled.event)
             await self._adopt(host, template.version, event, spooled)
 
     async def _own_event(self, host: str) -> tuple[Template, Event]:
@@ -90,24 +87,6 @@ class RemoteJoin:
         if template.authoriser is not None and template.version.restricted_join:
             content["join_authorised_via_users_server"] = template.authoriser
         return template, own_member_event(self._parts, host, template, self._room_id, self._user_id, content)
-
-    async def _countersigned(self, host: str, event: Event, returned: JsonObject | None) -> Event:
-        """Our event with the signature of the server that vouches for us, where one is needed."""
-        authoriser = event.content.get("join_authorised_via_users_server")
-        if authoriser is None:
-            return event
-        try:
-            merged = with_signature_of(event, domain_of(authoriser), returned or {})
-            return await admit_one(
-                merged.json,
-                event.version,
-                self._room_id,
-                Source.COUNTERSIGNED,
-                keys=self._parts.keys,
-                runtime=self._parts.runtime,
-            )
-        except (ValueError, MatrixError) as error:
-            raise RemoteProtocolError(host, f"our join is not rightly countersigned: {error}") from error
 
     async def _adopt(self, host: str, version: RoomVersion, event: Event, spooled: SpooledJoin) -> None:
         adoption = Adoption(self._parts, self._room_id, version)

@@ -16,9 +16,11 @@ from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.rooms.batch import Batch
 from minihs.rooms.compose import build, compose
+from minihs.rooms.gaps import Gaps
 from minihs.rooms.handshake import candidates, failure, own_member_event, read_template
 from minihs.rooms.head import Head
 from minihs.rooms.join_remote import RemoteJoin
+from minihs.rooms.join_through import NEEDS_ANOTHER, JoinThrough
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
 from minihs.rooms.receive import Receiver
@@ -34,8 +36,9 @@ type ProfileOf = Callable[[str], JsonObject]
 
 class Memberships:
     def __init__(
-        self, parts: Parts, receiver: Receiver, out_of_band: OutOfBand, profile_of: ProfileOf
+        self, parts: Parts, receiver: Receiver, out_of_band: OutOfBand, gaps: Gaps, profile_of: ProfileOf
     ) -> None:
+        self._through = JoinThrough(parts, gaps)
         self._parts = parts
         self._receiver = receiver
         self._out_of_band = out_of_band
@@ -91,7 +94,13 @@ class Memberships:
         head = self._parts.head(room_id)
         content = {**content, "membership": "join"}
         content.pop("join_authorised_via_users_server", None)
-        authoriser = self.authoriser_for(head, user_id)
+        try:
+            authoriser = self.authoriser_for(head, user_id)
+        except MatrixError as error:
+            if error.errcode not in NEEDS_ANOTHER:
+                raise
+            await self._through.run(room_id, user_id, content, error)
+            return
         if authoriser is not None:
             content["join_authorised_via_users_server"] = authoriser
         batch = self._parts.batch(head)

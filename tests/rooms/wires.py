@@ -91,13 +91,15 @@ class DirectFederation:
 
     @asynccontextmanager
     async def send_join(
-        self, host: str, room_id: str, event_id: str, pdu: JsonObject
+        self, host: str, room_id: str, event_id: str, pdu: JsonObject, *, omit_members: bool = False
     ) -> AsyncIterator[Spooled]:
         answer = await self._ask(
             host,
             "send_join",
             (room_id, event_id, pdu),
-            lambda r: _whole(r.resident.send_join(self._name, room_id, event_id, copied(pdu))),
+            lambda r: _whole(
+                r.resident.send_join(self._name, room_id, event_id, copied(pdu), omit_members=omit_members)
+            ),
         )
         yield Spooled(
             [_raw(item) for item in answer["state"]],
