@@ -191,6 +191,25 @@ def sharing_encrypted_room(db: Reader, user_id: str, others: Collection[str]) ->
     return found
 
 
+class SharedRoom(NamedTuple):
+    room_nid: int
+    room_id: str
+
+
+def shared_rooms(db: Reader, user_id: str, other: str) -> list[SharedRoom]:
+    """Rooms to which both are joined, in the order in which we came to know them."""
+    return [
+        SharedRoom._make(row)
+        for row in db.execute(
+            "SELECT a.room_nid, r.room_id FROM memberships a INDEXED BY memberships_by_user "
+            "JOIN memberships b USING (room_nid) JOIN rooms r USING (room_nid) "
+            "WHERE a.user_id = ? AND a.membership = 'join' AND b.user_id = ? AND b.membership = 'join' "
+            "ORDER BY a.room_nid",
+            (user_id, other),
+        ).fetchall()
+    ]
+
+
 def joined_users(db: Reader, room_nid: int) -> list[str]:
     return [
         row[0]

@@ -13,6 +13,7 @@ from minihs.runtime import Runtime
 from minihs.store.database import Database
 from minihs.sync.by_time import ByTime
 from minihs.sync.group_facts import GroupFacts
+from minihs.sync.initial_sync import InitialSync
 from minihs.sync.messages import Messages
 from minihs.sync.notifications import Notifications
 from minihs.sync.notifier import Notifier
@@ -21,6 +22,7 @@ from minihs.sync.public_rooms import PublicRooms
 from minihs.sync.push_source import PushSource
 from minihs.sync.receipts import Receipts
 from minihs.sync.relations import Relations
+from minihs.sync.reports import Reports
 from minihs.sync.room_reads import RoomReads
 from minihs.sync.search import Search
 from minihs.sync.syncer import Syncer
@@ -35,6 +37,7 @@ class Sync:
     syncer: Syncer
     messages: Messages
     by_time: ByTime
+    initial_sync: InitialSync
 
     def __init__(self, db: Database, runtime: Runtime, our_name: str) -> None:
         self._db = db
@@ -48,6 +51,7 @@ class Sync:
         self.reads = RoomReads(db, runtime, self.facts)
         self.relations = Relations(db, runtime, self.facts)
         self.search = Search(db, runtime, self.facts)
+        self.reports = Reports(db, runtime, self.facts)
         self.unread = Unread(self.facts)
         self.notifications = Notifications(db, runtime, self.facts, self.unread)
         self.push_source = PushSource(db, our_name, self.unread)
@@ -65,6 +69,7 @@ class Sync:
         )
         self.messages = Messages(db, runtime, self.facts, history)
         self.by_time = ByTime(db, self.facts, history)
+        self.initial_sync = InitialSync(db, self.facts, self.reads, self.messages)
 
     async def receive_typing(self, origin: str, content: JsonObject) -> None:
         """Handler of m.typing EDUs."""
