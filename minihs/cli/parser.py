@@ -71,6 +71,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--config", type=Path, help=CONFIG_HELP)
     add.set_defaults(verb=do_user_add)
+
+    push = verbs.add_parser("push", help="notifications", allow_abbrev=False).add_subparsers(
+        metavar="VERB", required=True
+    )
+    test = push.add_parser("test", help="try the push gateways of a user's apps", allow_abbrev=False)
+    test.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
+    test.add_argument("--config", type=Path, help=CONFIG_HELP)
+    test.set_defaults(verb=do_push_test)
     return parser
 
 
@@ -92,3 +100,9 @@ def do_user_add(options: argparse.Namespace) -> int:
     return user.add(
         options.config, options.name, is_admin=options.admin, password_stdin=options.password_stdin
     )
+
+
+def do_push_test(options: argparse.Namespace) -> int:
+    from minihs.cli import push
+
+    return push.test(options.config, options.name)

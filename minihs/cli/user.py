@@ -8,24 +8,18 @@ folder, and does it itself; without one, the database is opened here.
 from __future__ import annotations
 
 import getpass
-import http.client
-import json
-import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import trio
 
-from minihs.cli import settings
+from minihs.cli import admin_socket, settings
 from minihs.config import Config, ConfigError
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.ids import localpart_of
 from minihs.runtime import Runtime
 from minihs.store.database import Database
 from minihs.users.service import Users
-
-ANSWER_SECONDS = 30.0
 
 
 def add(path: Path | None, name: str, *, is_admin: bool, password_stdin: bool) -> int:
@@ -68,39 +62,11 @@ def read_password(*, from_stdin: bool) -> str:
     return password
 
 
-class AdminConnection(http.client.HTTPConnection):
-    """HTTP over the server's admin socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 def ask_server(config: Config, localpart: str, password: str, *, is_admin: bool) -> str | None:
     """The new user id; None if no server runs on this data folder."""
-    connection = AdminConnection(config.admin_socket_path)
-    try:
-        connection.connect()
-    except OSError:
-        connection.close()
-        return None
-    try:
-        body = json.dumps({"name": localpart, "password": password, "admin": is_admin})
-        connection.request("POST", "/_minihs/admin/users", body)
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ConfigError(f"the running server did not answer as it should: {error}.") from error
-    finally:
-        connection.close()
-    if response.status != 200:
-        raise MatrixError(response.status, answer["errcode"], answer["error"])
-    return str(answer["user_id"])
+    body = {"name": localpart, "password": password, "admin": is_admin}
+    answer = admin_socket.ask(config, "/_minihs/admin/users", body)
+    return None if answer is None else str(answer["user_id"])
 
 
 async def add_directly(config: Config, localpart: str, password: str, is_admin: bool) -> str:

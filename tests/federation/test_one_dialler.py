@@ -23,7 +23,7 @@ ALLOWED = {
     "dns.resolver": {"federation/resolver.py"},
 }
 FORBIDDEN_IMPORTS = {
-    "http.client": {"cli/user.py"},  # over the unix socket of the running server
+    "http.client": {"cli/admin_socket.py"},  # over the unix socket of the running server
     "urllib.request": set(),
     "requests": set(),
     "httpx": set(),
