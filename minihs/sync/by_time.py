@@ -25,7 +25,7 @@ from minihs.sync.ports import PastByTime
 from minihs.sync.selection import Selector
 from minihs.sync.visibility import Access
 
-LOOKED_AT = (20, 500)
+FIRST_LOOK, MAX_LOOK = 20, 500
 """Events next to the time that are looked at, to find one that the reader may see: first few, then more."""
 
 
@@ -71,7 +71,7 @@ class ByTime:
     ) -> EventRow | None:
         ignored = account_data.ignored_users(db, requester.user_id) - {requester.user_id}
         select = Selector(db, self._facts, requester.user_id, ALL, ignored)
-        for limit in LOOKED_AT:
+        for limit in (FIRST_LOOK, MAX_LOOK):
             nids = history.nearest(db, access.room_nid, ts, forwards=forward, limit=limit)
             rows = timeline.rows_of(db, nids)
             shown = select.pick([rows[nid] for nid in nids])
