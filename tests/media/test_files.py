@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
@@ -109,6 +110,29 @@ async def test_cancelling_does_not_part_a_file_from_its_row(folder: Folder) -> N
                 await trio.lowlevel.checkpoint()
                 folder.rows.add(file.sha256)
     assert len(folder.rows) == len(folder.names()) == 1
+
+
+async def test_a_disk_that_fills_up_meanwhile_is_an_answer(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(MatrixError) as caught:
+        await folder.add(b"x")
+    assert caught.value.status == 507
+    monkeypatch.undo()
+    assert folder.names() == set()
+
+
+async def test_a_file_that_became_shorter_is_not_sent_as_whole(folder: Folder) -> None:
+    sha256 = await folder.add(b"content")
+    file = folder.files.open(sha256)
+    assert file is not None
+    folder.files.path(sha256).write_bytes(b"con")
+    with pytest.raises(OSError, match="shorter"):
+        _ = [chunk async for chunk in file.stream()]
 
 
 async def test_a_file_that_is_open_can_be_read_after_its_removal(folder: Folder) -> None:

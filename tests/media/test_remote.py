@@ -420,6 +420,10 @@ async def redirecting(tmp_path: Path, location: str) -> bool:
         files.on("GET", "/loop", Reply(302, headers=[("Location", "/loop")]))
         files.on("GET", "/inner", Reply(302, headers=[("Location", "https://inner.test/file")]))
         files.on("GET", "/gone", Reply(404))
+        files.on("GET", "/nowhere", Reply(302))
+        files.on("GET", "/bad", Reply(302, headers=[("Location", "https://[")]))
+        files.on("GET", "/packed", Reply(body=b"x", headers=[("Content-Encoding", "gzip")]))
+        files.on("GET", "/garbage", Reply(raw=b"garbage"))
         it.peer.on("GET", DOWNLOAD, multipart(b"ignored", Location=location, Content_Type="text/html"))
         got = await it.get("abc")
         if got.status != 200:
@@ -450,6 +454,10 @@ async def test_a_redirect_is_followed_without_our_signature(tmp_path: Path, loca
         "https://[::ffff:10.0.0.1]/file",
         "https://files.test/loop",
         "https://files.test/gone",
+        "https://files.test/nowhere",
+        "https://files.test/bad",
+        "https://files.test/packed",
+        "https://files.test/garbage",
         "https://nowhere.test/file",
         "https://user:password@files.test/file",
         "ftp://files.test/file",
