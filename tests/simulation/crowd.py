@@ -153,6 +153,7 @@ class Crowd:
     async def message(self, person: ApiClient, target: str) -> str:
         """Say something new. With a broken connection a client says it again under the same transaction id;
         some do so without reason."""
+        self._count += 1
         body = f"message {self._count} of {person.user_id}"
         path = f"{self.home}/send/m.room.message/m{self._count}"
         twice = self.random.random() < 0.1
@@ -184,6 +185,7 @@ class Crowd:
         return await self._state(person, kind, {field_name: f"{self._count}"})
 
     async def own_state(self, person: ApiClient, target: str) -> str:
+        self._count += 1
         return await self._state(person, "org.example.own", {"n": self._count}, person.user_id)
 
     async def levels(self, person: ApiClient, target: str) -> str:
@@ -228,6 +230,7 @@ class Crowd:
     async def redact(self, person: ApiClient, target: str) -> str:
         if not self._recent:
             return ""
+        self._count += 1
         event_id = self.random.choice(self._recent)
         answer = await person.put(f"{self.home}/redact/{quote(event_id, safe='')}/r{self._count}", {})
         self.ledger.events[answer["event_id"]] = "m.room.redaction"

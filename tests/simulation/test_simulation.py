@@ -23,11 +23,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
     one, two = (play(tmp_path / name, Script(1, deeds=30)) for name in ("one", "two"))
     assert one.ledger.log == two.ledger.log
     assert one.digest() == two.digest()
-
-
-def test_another_seed_gives_another_run(tmp_path: Path) -> None:
-    one, two = (play(tmp_path / str(seed), Script(seed, deeds=5)) for seed in (2, 4))
-    assert one.digest() != two.digest()
+    assert "cut" in one.troubles
 
 
 @pytest.mark.slow
