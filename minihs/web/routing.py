@@ -246,6 +246,13 @@ class Call:
         return self._requester
 
     @property
+    def active_requester(self) -> Requester:
+        """The same, for what a suspended user may not do (client-server-api, "Account suspension")."""
+        if self.requester.is_suspended:
+            raise MatrixError(403, "M_USER_SUSPENDED", "You cannot perform this action while suspended.")
+        return self.requester
+
+    @property
     def maybe_requester(self) -> Requester | None:
         """auth=OPTIONAL_CLIENT: who asks, if the request had a token."""
         return self._requester

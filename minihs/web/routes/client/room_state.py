@@ -35,6 +35,6 @@ async def state_event(call: Call, room_id: str, event_type: str, state_key: str 
 @routes.put(ONE, also=WITHOUT_KEY, auth=CLIENT, limit="message")
 async def set_state(call: Call, room_id: str, event_type: str, state_key: str = "") -> JsonObject:
     event_id = await call.services.rooms.send(
-        call.requester.user_id, room_id, event_type, await call.json(), state_key=state_key
+        call.active_requester.user_id, room_id, event_type, await call.json(), state_key=state_key
     )
     return {"event_id": event_id}

@@ -20,21 +20,25 @@ ROOM = V3 + "/rooms/{room_id}"
 
 @routes.post(V3 + "/createRoom", auth=CLIENT, limit="join")
 async def create_room(call: Call) -> JsonObject:
-    return {"room_id": await call.services.rooms.create(call.requester.user_id, await call.json())}
+    return {"room_id": await call.services.rooms.create(call.active_requester.user_id, await call.json())}
 
 
 @routes.post(ROOM + "/join", also=[V3 + "/join/{room_id}"], auth=CLIENT, limit="join")
 async def join(call: Call, room_id: str) -> JsonObject:
     """`room_id` may be an alias in the second form; the first takes one as well."""
     content = _reason_only(await call.json(optional=True))
-    joined = await call.services.rooms.join(call.requester.user_id, room_id, via=_via(call), content=content)
+    joined = await call.services.rooms.join(
+        call.active_requester.user_id, room_id, via=_via(call), content=content
+    )
     return {"room_id": joined}
 
 
 @routes.post(V3 + "/knock/{room_id}", auth=CLIENT, limit="join")
 async def knock(call: Call, room_id: str) -> JsonObject:
     reason = _reason(await call.json(optional=True))
-    knocked = await call.services.rooms.knock(call.requester.user_id, room_id, via=_via(call), reason=reason)
+    knocked = await call.services.rooms.knock(
+        call.active_requester.user_id, room_id, via=_via(call), reason=reason
+    )
     return {"room_id": knocked}
 
 
@@ -55,34 +59,34 @@ async def forget(call: Call, room_id: str) -> JsonObject:
 @routes.post(ROOM + "/invite", auth=CLIENT, limit="join")
 async def invite(call: Call, room_id: str) -> JsonObject:
     body = await call.json()
-    await call.services.rooms.invite(call.requester.user_id, room_id, _target(body), _reason(body))
+    await call.services.rooms.invite(call.active_requester.user_id, room_id, _target(body), _reason(body))
     return {}
 
 
 @routes.post(ROOM + "/kick", auth=CLIENT, limit="message")
 async def kick(call: Call, room_id: str) -> JsonObject:
     body = await call.json()
-    await call.services.rooms.kick(call.requester.user_id, room_id, _target(body), _reason(body))
+    await call.services.rooms.kick(call.active_requester.user_id, room_id, _target(body), _reason(body))
     return {}
 
 
 @routes.post(ROOM + "/ban", auth=CLIENT, limit="message")
 async def ban(call: Call, room_id: str) -> JsonObject:
     body = await call.json()
-    await call.services.rooms.ban(call.requester.user_id, room_id, _target(body), _reason(body))
+    await call.services.rooms.ban(call.active_requester.user_id, room_id, _target(body), _reason(body))
     return {}
 
 
 @routes.post(ROOM + "/unban", auth=CLIENT, limit="message")
 async def unban(call: Call, room_id: str) -> JsonObject:
     body = await call.json()
-    await call.services.rooms.unban(call.requester.user_id, room_id, _target(body), _reason(body))
+    await call.services.rooms.unban(call.active_requester.user_id, room_id, _target(body), _reason(body))
     return {}
 
 
 @routes.put(ROOM + "/send/{event_type}/{txn_id}", auth=CLIENT, limit="message")
 async def send(call: Call, room_id: str, event_type: str, txn_id: str) -> JsonObject:
-    requester = call.requester
+    requester = call.active_requester
     event_id = await call.services.rooms.send(
         requester.user_id,
         room_id,
@@ -98,6 +102,9 @@ async def send(call: Call, room_id: str, event_type: str, txn_id: str) -> JsonOb
 @routes.put(ROOM + "/redact/{event_id}/{txn_id}", auth=CLIENT, limit="message")
 async def redact(call: Call, room_id: str, event_id: str, txn_id: str) -> JsonObject:
     requester = call.requester
+    target = call.services.rooms.parts.graph.event(event_id)
+    if target is None or target.sender != requester.user_id:
+        requester = call.active_requester  # one's own may be taken back even then
     content = _reason_only(await call.json(optional=True))
     redaction = await call.services.rooms.redact(
         requester.user_id, room_id, event_id, content, requester.device_id, txn_id

@@ -10,5 +10,7 @@ routes = Routes()
 
 @routes.post("/_matrix/client/v3/rooms/{room_id}/upgrade", auth=CLIENT, limit="join")
 async def upgrade(call: Call, room_id: str) -> JsonObject:
-    made = await call.services.rooms.upgrades.upgrade(call.requester.user_id, room_id, await call.json())
+    made = await call.services.rooms.upgrades.upgrade(
+        call.active_requester.user_id, room_id, await call.json()
+    )
     return {"replacement_room": made}
