@@ -40,6 +40,8 @@ EVENTS_BYTES = 32 * MIB
 STATE_BYTES = 128 * MIB
 SPOOL_BYTES = 512 * MIB
 
+POLICY = 10.0
+"""A policy server that takes longer holds up those who talk."""
 SHORT = 20.0
 LONG = 60.0
 VERY_LONG = 600.0
@@ -142,6 +144,12 @@ class FederationClient(Transport):
         if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[1], dict):
             raise RemoteProtocolError(host, "answered the invite with something else than [200, {...}]")
         return answer[1]
+
+    async def policy_sign(self, host: str, pdu: JsonObject) -> JsonObject:
+        """Ask a policy server to sign an event."""
+        return await self.post_json(
+            host, "/_matrix/policy/v1/sign", pdu, within=POLICY, max_bytes=EVENT_BYTES
+        )
 
     async def exchange_third_party_invite(self, host: str, room_id: str, pdu: JsonObject) -> None:
         await self.put_json(host, path(f"{V1}/exchange_third_party_invite", room_id), pdu)

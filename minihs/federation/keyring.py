@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import trio
 
@@ -25,6 +26,7 @@ from minihs.matrix.canonical import JsonObject
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import KeyUnavailable
 from minihs.matrix.signatures import (
+    POLICY_KEY_ID,
     SignatureError,
     servers_that_must_sign,
     verify_bytes,
@@ -280,7 +282,8 @@ def _signers(event: Event) -> dict[str, list[str]]:
 def _key_ids(signatures: object) -> list[str]:
     if not isinstance(signatures, dict):
         return []
-    return [key_id for key_id in signatures if is_key_id(key_id)][:MAX_SIGNATURES]
+    published = (key_id for key_id in signatures if is_key_id(key_id) and key_id != POLICY_KEY_ID)
+    return list(islice(published, MAX_SIGNATURES))
 
 
 def _verify_chunk(

@@ -57,15 +57,15 @@ _BY_ITSELF = ("format", "room", "signatures", "hash")
 
 CHECKS: dict[Source, tuple[str, ...]] = {
     # auth_events: it is allowed by its own auth events; before: by the state before it; current: by the
-    # current state, else it is soft-failed.
-    Source.TRANSACTION: (*_BY_ITSELF, "auth_events", "before", "current"),
-    Source.MISSING_EVENTS: (*_BY_ITSELF, "auth_events", "before", "current"),
-    Source.MEMBERSHIP: (*_BY_ITSELF, "auth_events", "before", "current"),
+    # current state, else it is soft-failed; policy: signed by the room's policy server, else the same.
+    Source.TRANSACTION: (*_BY_ITSELF, "auth_events", "before", "current", "policy"),
+    Source.MISSING_EVENTS: (*_BY_ITSELF, "auth_events", "before", "current", "policy"),
+    Source.MEMBERSHIP: (*_BY_ITSELF, "auth_events", "before", "current", "policy"),
     Source.BACKFILL: (*_BY_ITSELF, "auth_events", "before"),
     Source.STATE: (*_BY_ITSELF, "auth_events"),
     Source.AUTH_CHAIN: (*_BY_ITSELF, "auth_events"),
     Source.SEND_JOIN_ANSWER: (*_BY_ITSELF, "auth_events"),
-    Source.COUNTERSIGNED: (*_BY_ITSELF, "auth_events", "before", "current"),
+    Source.COUNTERSIGNED: (*_BY_ITSELF, "auth_events", "before", "current", "policy"),
     Source.INVITE: _BY_ITSELF,
     Source.SHOWN_STATE: _BY_ITSELF,
 }

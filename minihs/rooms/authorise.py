@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The auth checks of a PDU whose parents are known: spec, "Checks performed on receipt of a PDU", 4–6.
+"""The checks of a PDU whose parents are known: spec, "Checks performed on receipt of a PDU", 4–7.
 
     4. allowed by its auth events, else rejected;
     5. allowed by the state before it, else rejected;
-    6. allowed by the current state of the room, else soft-failed.
+    6. allowed by the current state of the room, else soft-failed;
+    7. recommended by the room's policy server, if it has one, else soft-failed.
 
-(1–3, format, signature and hash, are `admission`'s; 7, the policy server, is `policy`'s.)
+(1–3, format, signature and hash, are `admission`'s.)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from minihs.matrix.event import Event
 from minihs.rooms.admission import Source
 from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head
+from minihs.rooms.policy import is_recommended, policy_server_of
 from minihs.rooms.state import Key, StateRef
 from minihs.store.events import Outcome
 
@@ -77,7 +79,7 @@ def check_by_auth_events(graph: EventSource, event: Event, create: Event | None)
 
 
 def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Source) -> Verdict:
-    """Steps 4–6, those that `source` asks for. Raises MissingAuthEvents."""
+    """Steps 4–7, those that `source` asks for. Raises MissingAuthEvents."""
     if event.type == "m.room.create" and head.tips:
         # Rule 1 would allow it: by itself, with nothing before it. Resolved with what the room has it could
         # reset all of its state. A room has one create event, the one that we know.
@@ -98,4 +100,6 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
             check_auth(event, head.state(graph))
         except AuthError as error:
             return Verdict(Outcome.SOFT_FAILED, f"by the current state: {error}")
+    if "policy" in source.checks and not is_recommended(policy_server_of(graph, head), event):
+        return Verdict(Outcome.SOFT_FAILED, "the room's policy server has not signed it")
     return ACCEPTED

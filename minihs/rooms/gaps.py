@@ -32,6 +32,7 @@ from minihs.rooms.placement import (
     place_live,
     reject_placeless,
 )
+from minihs.rooms.policy import Policies, is_recommended, policy_server_of
 from minihs.rooms.state import StateRef
 
 __all__ = ["Defer", "Gaps"]
@@ -53,6 +54,7 @@ class Gaps:
         self._parts = parts
         self._asking = asking
         self._states = states
+        self._policies = Policies(parts)
 
     async def take(self, batch: Batch, event: Event, origin: str, received_ts: int, source: Source) -> None:
         """Give an event its place, and what is missing before it. May write the batch on the way. Raises
@@ -110,7 +112,8 @@ class Gaps:
         source: Source,
         gap_states: dict[str, StateRef] | None = None,
     ) -> None:
-        """`place_live`, fetching the auth events that are missing. Raises Defer."""
+        """`place_live`, after fetching what is missing: auth events, a policy signature. Raises Defer."""
+        event = await self._with_policy(batch, event, source)
         try:
             place_live(batch, event, received_ts, source, gap_states)
         except MissingAuthEvents as missing:
@@ -119,6 +122,15 @@ class Gaps:
                 place_live(batch, event, received_ts, source, gap_states)
             except MissingAuthEvents as still:
                 raise Defer(f"auth events {still.args[0]}") from still
+
+    async def _with_policy(self, batch: Batch, event: Event, source: Source) -> Event:
+        """The event with the policy server's signature, if the room has one and it signs."""
+        if "policy" not in source.checks:
+            return event
+        policy = policy_server_of(batch.graph, batch.head)
+        if policy is None or is_recommended(policy, event):
+            return event
+        return await self._asking.ask(batch, partial(self._policies.sign_others, policy, event))
 
     async def _walk_back(self, batch: Batch, event: Event, origin: str, deadline: float) -> dict[str, Event]:
         """The event and those found between it and what we know."""

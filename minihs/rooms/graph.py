@@ -13,7 +13,7 @@ from minihs.matrix.room_versions import RoomVersion
 from minihs.matrix.state_resolution import resolve
 from minihs.rooms.cache import ByteCache
 from minihs.rooms.state import Key, StateRef
-from minihs.store import events, ids, state
+from minihs.store import events, ids, rooms, state
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 
@@ -106,6 +106,10 @@ class Graph:
     def _remember(self, item: StoredEvent) -> None:
         size = _EVENT_BYTES + 2 * len(str(item.event.content))
         self._cache.put(item.event.event_id, item, size)
+
+    def is_host_joined(self, room_nid: int, host: str) -> bool:
+        """Has the server a user in the room? (By the current state on disk.)"""
+        return rooms.has_host(self._db, room_nid, host)
 
     # -- states ------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from minihs.rooms.membership import Memberships
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled, missing_prevs, place_live
+from minihs.rooms.policy import Policies, policy_server_of
 from minihs.rooms.ports import LocalUsers
 from minihs.rooms.stripped import of_room, strip, stripped_state
 from minihs.store import memberships, rooms
@@ -78,6 +79,9 @@ class Invites:
         event, version, stripped = await self._parts.tasks.run(
             room_id, lambda: self._draft(sender, room_id, target, content), between=True
         )
+        policy = policy_server_of(self._parts.graph, self._parts.head(room_id))
+        if policy is not None:
+            event = await Policies(self._parts).sign_ours(policy, event)
         signed = await self._ask_to_sign(room_id, version, event, stripped, host)
         await self._parts.tasks.run(room_id, lambda: self._take_signed(room_id, signed, host), between=True)
         return signed.event_id

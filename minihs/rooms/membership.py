@@ -14,8 +14,7 @@ from minihs.matrix.errors import MatrixError, forbidden, not_found
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.room_versions import ROOM_VERSIONS
-from minihs.rooms.batch import Batch
-from minihs.rooms.compose import build, compose
+from minihs.rooms.compose import build
 from minihs.rooms.gaps import Gaps
 from minihs.rooms.handshake import candidates, failure, own_member_event, read_template
 from minihs.rooms.head import Head
@@ -23,6 +22,7 @@ from minihs.rooms.join_remote import RemoteJoin
 from minihs.rooms.join_through import NEEDS_ANOTHER, JoinThrough
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
+from minihs.rooms.publish import publish
 from minihs.rooms.receive import Receiver
 from minihs.rooms.stripped import stripped_state
 from minihs.store import events, memberships, rooms
@@ -103,9 +103,9 @@ class Memberships:
             return
         if authoriser is not None:
             content["join_authorised_via_users_server"] = authoriser
-        batch = self._parts.batch(head)
-        compose(self._parts, batch, sender=user_id, type="m.room.member", state_key=user_id, content=content)
-        await batch.commit()
+        await publish(
+            self._parts, head, sender=user_id, type="m.room.member", state_key=user_id, content=content
+        )
 
     def authoriser_for(self, head: Head, user_id: str) -> str | None:
         """For a restricted join: one of our users who may invite, if the joining user is in an allowed room.
@@ -173,17 +173,15 @@ class Memberships:
             content["reason"] = reason
         if room.resident:
             head = self._parts.head(room_id)
-            batch = self._parts.batch(head)
-            compose(
+            await publish(
                 self._parts,
-                batch,
+                head,
                 sender=user_id,
                 type="m.room.member",
                 state_key=user_id,
                 content=content,
                 extra_hosts=self._rescinded_hosts(head, user_id),
             )
-            await batch.commit()
         elif held.membership in ("invite", "knock"):
             await self._leave_remotely(user_id, room_id, held, content)
         else:
@@ -254,11 +252,10 @@ class Memberships:
             content["reason"] = reason
         room = rooms.get(self._parts.db.read, room_id)
         if room is not None and room.resident:
-            batch = self._parts.batch(self._parts.head(room_id))
-            compose(
-                self._parts, batch, sender=user_id, type="m.room.member", state_key=user_id, content=content
+            head = self._parts.head(room_id)
+            await publish(
+                self._parts, head, sender=user_id, type="m.room.member", state_key=user_id, content=content
             )
-            await batch.commit()
             return
         via = candidates(self._parts, hosts, [room_id.partition(":")[2]] if ":" in room_id else [])
         if not via:
@@ -296,18 +293,15 @@ class Memberships:
         head = self.head_of_joined(sender, room_id)
         # Only a join through another server has that, and its signature with it.
         content = {key: value for key, value in content.items() if key != "join_authorised_via_users_server"}
-        batch: Batch = self._parts.batch(head)
-        entry = compose(
+        return await publish(
             self._parts,
-            batch,
+            head,
             sender=sender,
             type="m.room.member",
             state_key=target,
             content={**content, "membership": membership},
             extra_hosts=self._rescinded_hosts(head, target),
         )
-        await batch.commit()
-        return entry.event.event_id
 
     def head_of_joined(self, sender: str, room_id: str) -> Head:
         room = rooms.get(self._parts.db.read, room_id)

@@ -75,6 +75,10 @@ class Federation(Protocol):
         """The signed event."""
         ...
 
+    async def policy_sign(self, host: str, pdu: JsonObject) -> JsonObject:
+        """{server: {key id: signature}}"""
+        ...
+
     async def exchange_third_party_invite(self, host: str, room_id: str, pdu: JsonObject) -> None: ...
 
     async def get_missing_events(

@@ -19,12 +19,13 @@ from minihs.matrix.signatures import sign_event
 from minihs.rooms.acl import Acls
 from minihs.rooms.admission import Source, admit_one
 from minihs.rooms.answers import EventsAnswer, Slots
-from minihs.rooms.compose import build, compose
+from minihs.rooms.compose import build
 from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.head import Head
 from minihs.rooms.membership import Memberships
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled
+from minihs.rooms.publish import publish
 from minihs.rooms.stripped import of_room, strip
 from minihs.store import event_json, memberships, rooms
 from minihs.store.database import Reader
@@ -242,11 +243,9 @@ class Resident:
         if len(head.tips) < 2:
             return
         for user_id in memberships.local_joined(self._parts.db.read, head.room_nid):
-            batch = self._parts.batch(head)
             try:
-                compose(self._parts, batch, sender=user_id, type=TIE_TYPE, content={})
+                await publish(self._parts, head, sender=user_id, type=TIE_TYPE, content={})
             except MatrixError:
                 head = self._parts.head(room_id)  # this user may not send such events; another may
                 continue
-            await batch.commit()
             return

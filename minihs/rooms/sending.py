@@ -15,6 +15,7 @@ from minihs.rooms.compose import allow, build, compose
 from minihs.rooms.creation import Plan
 from minihs.rooms.head import Head
 from minihs.rooms.parts import Parts
+from minihs.rooms.publish import publish
 from minihs.rooms.relations import check_relation
 from minihs.rooms.state import StateRef
 from minihs.store import aliases, client_txns, memberships, rooms
@@ -79,10 +80,9 @@ class Sending:
                 return same
         else:
             check_relation(self._parts.db.read, head.room_nid, sender, type, content)
-        batch = self._parts.batch(head)
-        entry = compose(
+        return await publish(
             self._parts,
-            batch,
+            head,
             sender=sender,
             type=type,
             content=content,
@@ -91,8 +91,6 @@ class Sending:
             txn=txn,
             ts=ts,
         )
-        await batch.commit()
-        return entry.event.event_id
 
     def _joined_head(self, sender: str, room_id: str) -> Head:
         """The room's head if the user is joined to it; else M_FORBIDDEN, whether or not the room exists."""

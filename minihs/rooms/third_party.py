@@ -19,11 +19,11 @@ from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param
 from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.ids import domain_of, fits, is_room_id, is_user_id
 from minihs.rooms.acl import Acls
-from minihs.rooms.compose import compose
 from minihs.rooms.handshake import candidates
 from minihs.rooms.invites import Invites
 from minihs.rooms.parts import Parts
 from minihs.rooms.ports import LocalUsers
+from minihs.rooms.publish import publish
 from minihs.store import rooms
 
 log = structlog.get_logger()
@@ -129,9 +129,10 @@ class ThirdParty:
 
     async def _take(self, room_id: str, sender: str, target: str, content: JsonObject) -> None:
         content = {**self._users.member_profile(target), **content}
-        batch = self._parts.batch(self._parts.head(room_id))
-        compose(self._parts, batch, sender=sender, type="m.room.member", state_key=target, content=content)
-        await batch.commit()
+        head = self._parts.head(room_id)
+        await publish(
+            self._parts, head, sender=sender, type="m.room.member", state_key=target, content=content
+        )
 
 
 def signed_part(content: JsonObject) -> JsonObject:

@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from minihs.matrix import canonical
-from minihs.matrix.errors import MatrixError
+from minihs.matrix.errors import MatrixError, unrecognized
 from minihs.matrix.federation_errors import RemoteRefused, Unreachable
 from minihs.rooms.answers import EventsAnswer
 
@@ -140,6 +140,12 @@ class DirectFederation:
                 self._name, room_id, event_id, version, copied(pdu), copied(stripped)
             ),
         )
+
+    async def policy_sign(self, host: str, pdu: JsonObject) -> Any:
+        def none(_: Rooms) -> Any:
+            raise unrecognized()
+
+        return await self._ask(host, "policy_sign", (pdu,), none)
 
     async def exchange_third_party_invite(self, host: str, room_id: str, pdu: JsonObject) -> None:
         await self._ask(
