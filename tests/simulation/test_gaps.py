@@ -13,9 +13,9 @@ from tests.simulation.stage import run_seeded, stage
 
 
 def test_what_lies_before_our_join_does_not_come_in_when_a_gap_is_filled(tmp_path: Path) -> None:
-    """It would be judged as if it were new. Those who had joined while the room was open are not invited by
-    today's rules: their joins would be soft-failed, what came before them would become a forward extremity,
-    and resolved with that state the room would lose its members."""
+    """It would be judged as if it were new: state asked for that nobody can give, while what is new waits;
+    joins of a time when the room was open soft-failed by today's rules, so that something old becomes a
+    forward extremity, and the room, resolved with the state there, loses its members."""
     run_seeded(_late_joiner, 1, tmp_path)
 
 
