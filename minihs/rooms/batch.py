@@ -111,7 +111,10 @@ class Batch:
             tips, retired = head.tips, []
         self.graph.add_pending(event, entry.outcome)
         try:
-            new = self.graph.resolve(head.version, [each.after for each in tips.values()])
+            if tip and self._adds_no_state(entry.after, retired):
+                new = head.current
+            else:
+                new = self.graph.resolve(head.version, [each.after for each in tips.values()])
             changes = {key: pair[1] for key, pair in self.graph.difference(head.current, new).items()}
         except BaseException:
             self.graph.drop_pending([event.event_id])
@@ -122,6 +125,13 @@ class Batch:
             head.current = new
         head.tips = tips
         self.add(entry)
+
+    def _adds_no_state(self, after: StateRef, retired: Collection[str]) -> bool:
+        """With an event of this state in the place of those extremities, are the states as before?"""
+        tips = self.head.tips
+        replaced = [tips[tip_id].after for tip_id in retired] or [tip.after for tip in tips.values()]
+        alike = (each.same_as(after) for each in replaced)
+        return all(alike) if retired else any(alike)
 
     def _tips_before(self, event: Event) -> list[str]:
         """The extremities that the event is built upon, directly or by way of what was not accepted."""

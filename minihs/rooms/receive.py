@@ -20,6 +20,7 @@ from minihs.rooms.head import NotInRoom
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled, missing_prevs
+from minihs.rooms.ties import MAX_ENDS, tie
 from minihs.store import inbox, rooms
 from minihs.store.errors import is_of_the_disk
 from minihs.store.inbox import Staged
@@ -119,6 +120,8 @@ class Receiver:
             for item in with_gaps:
                 await self._take_one(batch, item, gaps=True)
             await batch.commit()
+            if len(batch.head.tips) > MAX_ENDS:
+                await tie(self._parts, room_id, at_most=MAX_ENDS)
         except NotInRoom:
             return  # we left while others were asked; what is left here is looked at anew
         except BaseException:
