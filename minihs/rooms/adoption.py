@@ -223,7 +223,7 @@ class Adoption:
                 outcome=Outcome.ACCEPTED,
                 before_group=before,
                 after_group=after,
-                topo=events.max_topo(tx, room_nid) + 1,
+                topo=events.place_after_gap(tx, room_nid, join.depth),
                 arrival=pos,
                 received_ts=now,
             )

@@ -16,9 +16,6 @@ from minihs.rooms.state import StateRef
 from minihs.store import events as event_store
 from minihs.store.events import Outcome
 
-MAX_GAP_STEP = 10_000
-"""How far a gap may move our order along the DAG, whatever depth an event claims."""
-
 
 def is_placed(batch: Batch, event_id: str) -> bool:
     """Do we know the state after this event?"""
@@ -103,7 +100,7 @@ def _before(batch: Batch, event: Event, gap_states: Mapping[str, StateRef]) -> t
     topo = max(topos, default=batch.head.max_topo()) + 1
     if gap_states:
         newest = max((tip.depth for tip in batch.head.tips.values()), default=0)
-        topo += max(0, min(event.depth - newest, MAX_GAP_STEP))
+        topo += max(0, min(event.depth - newest, event_store.MAX_GAP_STEP))
     return batch.graph.resolve(batch.head.version, states), topo
 
 

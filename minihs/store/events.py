@@ -258,13 +258,21 @@ def next_history_place(tx: Tx, room_nid: int) -> int:
     return min(row[0] or 0, 0) - 1
 
 
-def max_topo(db: Reader, room_nid: int) -> int:
-    """The place of the room's newest timeline event along the DAG; 0 for none."""
+MAX_GAP_STEP = 10_000
+"""How far a gap may move our order along the DAG, whatever depth an event claims."""
+
+
+def place_after_gap(db: Reader, room_nid: int, depth: int) -> int:
+    """The place along the DAG of an event of this depth that comes after all that we have, with as much room
+    before it as what we missed will need.
+    """
     row = db.execute(
-        "SELECT topo FROM events WHERE room_nid = ? AND topo IS NOT NULL ORDER BY topo DESC LIMIT 1",
+        "SELECT topo, depth FROM events WHERE room_nid = ? AND topo IS NOT NULL ORDER BY topo DESC LIMIT 1",
         (room_nid,),
     ).fetchone()
-    return 0 if row is None else int(row[0])
+    if row is None:
+        return 1
+    return int(row[0]) + max(1, min(depth - int(row[1]), MAX_GAP_STEP))
 
 
 def redact(tx: Tx, target_nid: int, redaction_nid: int, redacted: Event) -> bool:
