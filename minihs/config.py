@@ -157,6 +157,20 @@ class Media(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = False
 
 
+class Support(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whom to ask for help: /.well-known/matrix/support announces what is not empty."""
+
+    email_address: Annotated[str, Meta(description="The administrator's e-mail address.")] = ""
+    matrix_id: Annotated[
+        str,
+        Meta(
+            description="The administrator's Matrix id; one on another server still helps when this one is "
+            "down."
+        ),
+    ] = ""
+    page: Annotated[str, Meta(description="A web page with help about this server.")] = ""
+
+
 class RoomDefaults(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Defaults of new rooms."""
 
@@ -204,6 +218,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rate_limits: RateLimits = RateLimits()
     rooms: RoomDefaults = RoomDefaults()
     media: Media = Media()
+    support: Support = Support()
 
     @property
     def data_path(self) -> Path:

@@ -55,6 +55,8 @@ class Session:
     completed: list[str] = field(default_factory=list)
     notes: dict[str, bytes] = field(default_factory=dict)
     """What a stage found out and the request needs in the end, such as which registration token was shown."""
+    flows: Sequence[Sequence[str]] = ()
+    stages: Mapping[str, Stage] = field(default_factory=dict)
 
 
 type Stage = Callable[[JsonObject, Session], Awaitable[None]]
@@ -87,10 +89,13 @@ class Interactions:
         ABC"), and `user_id` who asks: a session is good for nothing else.
         """
         if auth is None:
-            raise self._challenge(self._start(action, user_id), flows)
+            session = self._start(action, user_id)
+            session.flows, session.stages = flows, stages
+            raise self._challenge(session, flows)
         if not isinstance(auth, dict):
             raise bad_json("auth must be an object.")
         session = self._resume(auth, action, user_id, flows)
+        session.flows, session.stages = flows, stages
         stage = auth.get("type")
         if stage is not None and stage not in session.completed:
             await self._pass(stage, auth, session, flows, stages)
@@ -98,6 +103,27 @@ class Interactions:
             raise self._challenge(session, flows)
         self._sessions.pop(session.session_id, None)
         return session
+
+    def knows(self, session_id: str, stage: str) -> bool:
+        """Is there a session of this id that the stage belongs to?"""
+        session = self._sessions.get(session_id)
+        too_old = self._runtime.clock.now_ms() - SESSION_LIFETIME_MS
+        return (
+            session is not None
+            and session.created_ms >= too_old
+            and any(stage in flow for flow in session.flows)
+        )
+
+    async def pass_in_browser(self, session_id: str, stage: str, auth: JsonObject) -> None:
+        """Pass one stage by the fallback page; the client then repeats its request with the session alone.
+
+        MatrixError if `auth` does not hold, or there is no such session.
+        """
+        if not self.knows(session_id, stage):
+            raise MatrixError(404, "M_NOT_FOUND", "The session is unknown, too old, or for something else.")
+        session = self._sessions[session_id]
+        if stage not in session.completed:
+            await self._pass(stage, auth, session, session.flows, session.stages)
 
     async def _pass(
         self,

@@ -545,9 +545,20 @@ class TestWellKnown:
 
     async def test_what_is_not_configured_is_not_found(self, autojump_clock: object) -> None:
         async with open_house() as house:
-            for path in ("client", "server"):
+            for path in ("client", "server", "support"):
                 response = await house.ask("GET", f"/.well-known/matrix/{path}")
                 assert is_refusal(response, 404, "M_NOT_FOUND")
+
+    async def test_whom_to_ask_for_help_is_announced(self, autojump_clock: object) -> None:
+        path = "/.well-known/matrix/support"
+        contact = {"matrix_id": "@admin:example.com"}
+        async with open_house(services=make_services(support=contact)) as house:
+            answer = await house.ask("GET", path)
+            assert answer.json == {"contacts": [{**contact, "role": "m.role.admin"}]}
+            assert has_cors(answer)
+        page = "https://example.org/help"
+        async with open_house(services=make_services(support={"page": page})) as house:
+            assert (await house.ask("GET", path)).json == {"support_page": page}
 
 
 class TestVersions:

@@ -23,3 +23,16 @@ async def server(call: Call) -> JsonObject:
     if not delegated:
         raise not_found("This server is reached under its own name.")
     return {"m.server": delegated}
+
+
+@routes.get("/.well-known/matrix/support", auth=NONE)
+async def support(call: Call) -> JsonObject:
+    configured = call.services.config.support
+    ways = {"matrix_id": configured.matrix_id, "email_address": configured.email_address}
+    contact = {name: value for name, value in ways.items() if value}
+    answer: JsonObject = {"contacts": [{**contact, "role": "m.role.admin"}]} if contact else {}
+    if configured.page:
+        answer["support_page"] = configured.page
+    if not answer:
+        raise not_found("This server does not say whom to ask.")
+    return answer
