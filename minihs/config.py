@@ -346,7 +346,7 @@ def all_keys(
 def description(table: str, name: str) -> str:
     """What a key means, in a sentence or two."""
     structs = {"": Config, "listen": Listen, "registration": Registration, "federation": Federation}
-    structs |= {"rate_limits": RateLimits, "rooms": RoomDefaults, "media": Media}
+    structs |= {"rate_limits": RateLimits, "rooms": RoomDefaults, "media": Media, "support": Support}
     hint = get_type_hints(structs[table], include_extras=True)[name]
     return next(meta.description for meta in hint.__metadata__ if isinstance(meta, Meta)) or ""
 
