@@ -23,8 +23,8 @@ _KEY_VERSION = re.compile(r"[A-Za-z0-9_]+")
 _SEED_BYTES = 32
 
 POLICY_KEY_ID = "ed25519:policy_server"
-"""Under it stands the signature by a room's policy server. That key is in the room's state, and never one that a
-server publishes (server-server-api, "Policy Servers")."""
+"""Under it stands the signature by a room's policy server. That key is in the room's state, and never one
+that a server publishes (server-server-api, "Policy Servers")."""
 
 
 class SignatureError(Exception):
