@@ -76,8 +76,9 @@ class Outgoing:
                 break
             items.append(item)
             fits += 1
-        if not items:
+        if not items and not sender.greets:
             return None
+        sender.greets = False
         is_full = fits < len(rows) or fits == MAX_PDUS
         sender.more = sender.more or is_full or many_edus
         cursor: int | None = None

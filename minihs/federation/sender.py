@@ -30,6 +30,7 @@ class Sender:
         "batch",
         "error",
         "fleeting",
+        "greets",
         "host",
         "more",
         "retry_at",
@@ -44,6 +45,8 @@ class Sender:
         """It has a task, or waits for its turn to get one."""
         self.more = False
         """Work came while the task was looking."""
+        self.greets = False
+        """The destination is to hear from us even if there is nothing to send."""
         self.batch: Batch | None = None
         """What is on its way, or to be sent again as it is."""
         self.fleeting: dict[tuple[str, ...], tuple[int, bytes]] = {}

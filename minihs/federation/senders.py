@@ -22,6 +22,8 @@ The policy, which the code follows:
   an hour or more is parked: nothing is kept of it in memory but the time, and later the transaction is made
   anew under a new id.
 - A rightly signed request by the destination shows that it lives: its pause ends at once.
+- After an absence, those who share a room with us are sent an empty transaction if there is nothing else for
+  them: who gave us up tries again.
 - After a restart, destinations with work start spread over up to a minute, those that answered last first. At
   most 40 destinations that we have no connection to are tried at the same time, and 200 in all.
 """
@@ -44,7 +46,7 @@ from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.federation_errors import FederationError, RemoteRefused
 from minihs.runtime import Runtime
-from minihs.store import destinations
+from minihs.store import destinations, uptime
 from minihs.store.database import Database, Tx
 
 log = structlog.get_logger(__name__)
@@ -65,6 +67,10 @@ RESTART_SPREAD = 60.0
 RESTART_STEP = 0.1
 """Seconds between two destinations after a restart."""
 MAX_CACHED_SETS = 200
+SHORT_ABSENCE_MS = 5 * 60_000
+MAX_GREETED = 1_000
+GREETING_STEP = 0.5
+"""Seconds between two greetings."""
 
 
 class Client(Protocol):
@@ -136,14 +142,15 @@ class Senders:
             hosts = self._sets[nid] = destinations.hosts_of_set(self._db.read, nid)
         return hosts
 
-    def wake(self, host: str) -> None:
-        """There is work for this destination."""
+    def wake(self, host: str, *, greet: bool = False) -> None:
+        """There is work for this destination; or it is to hear from us even if there is none."""
         if host == self._our_name or self._nursery is None:
             return
         sender = self._senders.get(host)
         if sender is None:
             sender = self._senders[host] = self._load(host)
         sender.more = True
+        sender.greets = sender.greets or greet
         if sender.state is State.SENDING:
             self._start(sender)
 
@@ -176,7 +183,13 @@ class Senders:
     def heard_from(self, host: str) -> None:
         """The server sent us a rightly signed request: it is up, whatever happened before."""
         sender = self._senders.get(host)
-        if sender is not None and sender.state is not State.SENDING:
+        if sender is not None and sender.state is State.SENDING:
+            return
+        row = destinations.get(self._db.read, host)
+        if row is not None and row.retry_at is not None and self._nursery is not None:
+            # What is on disk would hold for the next message, if there is nothing to send now.
+            self._nursery.start_soon(self._db.write, lambda tx: destinations.heard_from(tx, host))
+        if sender is not None:
             self._resume(sender)
 
     # -- tasks --
@@ -195,12 +208,28 @@ class Senders:
                 self._nursery = None
 
     async def _restart(self) -> None:
-        """Take up what was left, not all at once."""
+        """Take up what was left, not all at once; then let the others see that we are back."""
+        last = uptime.last_sign_of_life(self._db.read)
         hosts = await self._db.scan(destinations.with_work)
         step = min(RESTART_STEP, RESTART_SPREAD / max(1, len(hosts)))
         for host in hosts:
             self.wake(host)
             await trio.sleep(step)
+        if last is not None and self._runtime.clock.now_ms() - last >= SHORT_ABSENCE_MS:
+            await self._greet()
+
+    async def _greet(self) -> None:
+        """An empty transaction to those who share a room with us and would not hear from us otherwise.
+
+        Who gave us up while we were down tries again.
+        """
+        now = self._runtime.clock.now_ms()
+        for host in await self._db.scan(lambda db: uptime.room_mates(db, MAX_GREETED)):
+            row = destinations.get(self._db.read, host)
+            told = row is not None and row.last_success is not None and row.last_success >= now
+            if host != self._our_name and not told:
+                self.wake(host, greet=True)
+                await trio.sleep(GREETING_STEP)
 
     def _start(self, sender: Sender) -> None:
         """Give it a task as soon as there is room for one."""
@@ -309,6 +338,8 @@ class Senders:
             sender.fleeting.clear()
         if sender.state is State.PARKED or self._kept_bytes() > MAX_KEPT_BYTES:
             sender.batch = None
+        if sender.batch is not None and not sender.batch.items:
+            sender.batch = None  # a greeting is not repeated
         self._retry_at(sender, now + pause)
         log.info("could not send to a server", destination=sender.host, error=error, pause_ms=pause)
 

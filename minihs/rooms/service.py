@@ -21,6 +21,7 @@ from minihs.rooms.asking import Asking
 from minihs.rooms.backfill import Backfill
 from minihs.rooms.batch import ClientTxn
 from minihs.rooms.by_time import ByTime
+from minihs.rooms.catch_up import CatchUp
 from minihs.rooms.creation import plan
 from minihs.rooms.directory import Directory
 from minihs.rooms.following import Following
@@ -98,6 +99,7 @@ class Rooms:
         self.transactions = Transactions(
             parts, self.acls, self.receiver, durable=durable_edus, fleeting=fleeting_edus
         )
+        self.catch_up = CatchUp(parts, self.transactions)
         self._users = users
 
     async def run(self) -> None:
@@ -105,6 +107,7 @@ class Rooms:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.receiver.run)
             nursery.start_soon(self.transactions.run_edus)
+            nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self._forget_old)
 
     async def _forget_old(self) -> None:

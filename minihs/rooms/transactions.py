@@ -115,6 +115,18 @@ class Transactions:
                 await self._handle_edu(handler, origin, edu)
         return answer
 
+    async def take_fetched(self, host: str, pdus: list[Any]) -> None:
+        """PDUs that we asked a server for, taken in as if it had sent them."""
+        staged = await self._check_pdus(host, pdus, {})
+        now = self._parts.now()
+
+        def write(tx: Tx) -> None:
+            for event in staged:
+                inbox.stage_pdu(tx, event.room_id, event.event_id, host, canonical.dumps(event.json), now)
+
+        if staged:
+            await self._parts.db.write(write)
+
     async def _check_pdus(self, origin: str, pdus: list[Any], results: dict[str, JsonObject]) -> list[Event]:
         """Checks 1–3 and the ACL of the sending server. Fills in results, returns what is to be staged."""
         staged: list[Event] = []

@@ -150,6 +150,15 @@ def failed(tx: Tx, host: str, *, now_ms: int, retry_at: int, backoff_ms: int, er
     )
 
 
+def heard_from(tx: Tx, host: str) -> None:
+    """The server is up: nothing that failed before counts any more."""
+    tx.execute(
+        "UPDATE destinations SET failing_since = NULL, retry_at = NULL, backoff_ms = 0, last_error = NULL "
+        "WHERE host_nid = (SELECT host_nid FROM hosts WHERE host = ?)",
+        (host,),
+    )
+
+
 def shares_a_room(db: Reader, host: str) -> bool:
     """Is a user of the server in a room that we are in?"""
     row = db.execute(
