@@ -64,9 +64,7 @@ class Sync:
         db, runtime = self._db, self._runtime
         self.typing = Typing(db.read, runtime, self.notifier, self._our_name, edus=edus, acls=acls)
         self.receipts = Receipts(db, runtime, self._our_name, edus=edus, acls=acls)
-        self.syncer = Syncer(
-            db, runtime, self.notifier, self.typing, self.facts, presence, self.unread
-        )
+        self.syncer = Syncer(db, runtime, self.notifier, self.typing, self.facts, presence, self.unread)
         self.messages = Messages(db, runtime, self.facts, history)
         self.by_time = ByTime(db, self.facts, history)
         self.initial_sync = InitialSync(db, self.facts, self.reads, self.messages)
