@@ -208,15 +208,25 @@ class Rooms:
             return await self.invites.invite(sender, room_id, target, rest)
         if not isinstance(membership, str):
             raise bad_json("membership must be a string.")
-        if target == sender and membership == "join":
-            room_nid = self._room_nid(room_id)
-            held = memberships.get(self.parts.db.read, room_nid, sender)
+        if target == sender and membership in ("join", "leave", "knock"):
+            held = memberships.get(self.parts.db.read, self._room_nid(room_id), sender)
             if held is None or held.membership != "join":
-                rest = {key: value for key, value in content.items() if key != "membership"}
-                await self.members.join(sender, room_id, (), rest)
-                await self.following.follow(sender, room_id)
+                await self._put_own(sender, room_id, membership, content)
                 return self._member_event(room_id, sender)
         return await self.members.set_for(sender, room_id, target, membership, content)
+
+    async def _put_own(self, user_id: str, room_id: str, membership: str, content: JsonObject) -> None:
+        """Somebody who is not in the room comes in, wants to, or gives up an invite or knock."""
+        reason = content.get("reason")
+        reason = reason if isinstance(reason, str) else None
+        if membership == "leave":
+            await self.members.leave(user_id, room_id, reason)
+        elif membership == "knock":
+            await self.members.knock(user_id, room_id, (), reason)
+        else:
+            rest = {key: value for key, value in content.items() if key != "membership"}
+            await self.members.join(user_id, room_id, (), rest)
+            await self.following.follow(user_id, room_id)
 
     async def join(
         self,
