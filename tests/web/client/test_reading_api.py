@@ -259,6 +259,7 @@ async def test_many_shared_rooms_come_page_by_page(home: TestHome, monkeypatch: 
     assert (first["joined"], first["count"]) == (shared[:2], 3)
     rest = await alice.get(f"{path}&from={first['next_batch']}")
     assert rest == {"joined": shared[2:], "count": 3}
+    assert await alice.get(f"{path}&batch_token={first['next_batch_token']}") == rest
 
 
 async def test_a_room_at_a_glance(home: TestHome) -> None:

@@ -28,7 +28,7 @@ async def mutual_rooms(call: Call) -> JsonObject:
     other = call.query.require("user_id")
     if not is_user_id(other) or other == call.requester.user_id:
         raise invalid_param("user_id must be the id of somebody else.")
-    start = call.query.get("from", "0")
+    start = call.query.get("from") or call.query.get("batch_token", "0")
     if not _TOKEN.fullmatch(start):
         raise invalid_param("The token is malformed.")
     db = call.services.db.read
@@ -36,5 +36,6 @@ async def mutual_rooms(call: Call) -> JsonObject:
     page = [room for room in shared if room.room_nid > int(start)]
     answer: JsonObject = {"joined": [room.room_id for room in page[:MAX_ROOMS]], "count": len(shared)}
     if len(page) > MAX_ROOMS:
-        answer["next_batch"] = str(page[MAX_ROOMS - 1].room_nid)
+        # The second is its name from before the specification had it.
+        answer["next_batch"] = answer["next_batch_token"] = str(page[MAX_ROOMS - 1].room_nid)
     return answer

@@ -8,13 +8,17 @@ from minihs.web.routing import CLIENT, NONE, Call, JsonObject, Routes
 
 routes = Routes()
 
-SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in range(1, 13))]
+SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in range(1, 17))]
 """All that we answer to, not only the newest: some clients refuse a server that names none of v1.1 to v1.9.
 """
 
 UNSTABLE_FEATURES = {
     # Element sets up cross-signing only where it finds this, though the specification has it since 1.1.
     "org.matrix.e2e_cross_signing": True,
+    # Names from before these were in the specification, for clients that look for nothing else.
+    "uk.half-shot.msc2666.query_mutual_rooms": True,
+    "uk.tcpip.msc4133": True,
+    "uk.tcpip.msc4133.stable": True,
 }
 
 
