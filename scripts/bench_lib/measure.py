@@ -19,7 +19,8 @@ SETTLE_SECONDS = 0.3
 class Span:
     """Filled in when the block ends."""
 
-    cpu: float = 0.0  # seconds of the server's CPU
+    cpu: float = 0.0  # seconds of the server's CPU, until it was quiet again
+    cpu_until_end: float = 0.0  # the same, until the block ended
     wall: float = 0.0  # seconds on the client's clock
     peak: int = 0  # bytes, the largest resident size seen
 
@@ -42,6 +43,7 @@ async def measured(server: Homeserver) -> AsyncIterator[Span]:
     before = server.cpu_seconds()
     with wall_clock(span):
         yield span
+    span.cpu_until_end = server.cpu_seconds() - before
     await quiet(server)
     span.cpu = server.cpu_seconds() - before
     span.peak = server.peak_rss_bytes()

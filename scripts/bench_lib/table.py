@@ -43,6 +43,8 @@ ROWS = [
     Row("join_1000_peak_mib", "the same: peak memory", "MiB", 100, digits=0),
     Row("join_10000_cpu_s", "join of 10,000 members: CPU", "s", 4, 10.7),
     Row("join_10000_peak_mib", "the same: peak memory", "MiB", 150, digits=0),
+    Row("join_1000_total_cpu_s", "join of 1,000 members: CPU with what follows", "s"),
+    Row("join_10000_total_cpu_s", "join of 10,000 members: CPU with what follows", "s"),
     Row("join_1000_wall_s", "join of 1,000 members: until answered", "s"),
     Row("join_10000_wall_s", "join of 10,000 members: until answered", "s"),
     Row("branches_cpu_s", "{branch} + {branch} state events on two branches, merged: CPU", "s", 0.5, 36.5),
