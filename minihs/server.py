@@ -170,7 +170,7 @@ def build(
         federation.heard_from(server)
         senders.heard_from(server)
 
-    for part in (users, rooms, e2ee, senders, keyring, federation, media, pushers):
+    for part in (users, rooms, e2ee, senders, keyring, federation, media, pushers, sync.search):
         nursery.start_soon(part.run)
     return Services(
         config=config,

@@ -188,7 +188,8 @@ def insert(
             )
     if written and topo is not None:
         relations.index(tx, nid, event)
-        search.index(tx, nid, event)
+        if arrival is not None and arrival < 0:
+            search.index_history(tx, nid, event)
     return nid
 
 

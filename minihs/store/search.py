@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words of messages, room names and topics: an FTS5 index, written in the same commit as the events.
+"""The words of messages, room names and topics: an FTS5 index.
 
-It keeps no copy of the texts. To take an event out, FTS5 must be told the texts that were put in, so that is
-done before a redaction takes them from the event.
+History goes in with the commit that stores it. Live events are put in later, many at a time: by itself each
+would cost its commit five pages more. Up to which position that was done is kept, and `catch_up` comes before
+every search, so nobody sees the difference.
+
+The index has no copy of the texts. To take an event out, FTS5 must be told the texts that were put in, so
+that is done before a redaction takes them from the event.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ from minihs.store.writer import Tx
 
 COLUMNS = {"content.body": "body", "content.name": "name", "content.topic": "topic"}
 """Keys that a client can search over (client-server-api, "Search Categories") → columns of the index."""
+
+WINDOW = 500
+"""Positions that are caught up with in one closure."""
 
 MAX_WORDS = 30
 """Words and phrases of one search."""
@@ -70,15 +77,43 @@ def _text(value: object) -> str:
 # -------------------------------------------------------------------------------------------------------
 
 
-def index(tx: Tx, nid: int, event: Event) -> None:
-    """An event was given its place in the timeline. Call once."""
-    texts = texts_of(event.type, event.content)
+def index_history(tx: Tx, nid: int, event: Event) -> None:
+    """An event of the past was given its place in the timeline. Call once."""
+    row = tx.execute("SELECT outcome, redacted_by FROM events WHERE event_nid = ?", (nid,)).fetchone()
+    if row == (0, None):
+        _put(tx, nid, texts_of(event.type, event.content))
+
+
+def is_behind(db: Reader) -> int:
+    """How many positions are to be caught up with."""
+    row = db.execute("SELECT s.pos - p.pos FROM stream s, search_progress p").fetchone()
+    return int(row[0])
+
+
+def catch_up(tx: Tx) -> bool:
+    """Put in the live events of the next positions. True: there are more."""
+    start, newest = tx.execute("SELECT p.pos, s.pos FROM stream s, search_progress p").fetchone()
+    upto = min(start + WINDOW, newest)
+    nids = [
+        row[0]
+        for row in tx.execute(
+            "SELECT e.event_nid FROM rooms r JOIN events e INDEXED BY events_by_arrival "
+            "ON e.room_nid = r.room_nid AND e.topo IS NOT NULL AND e.arrival > ? AND e.arrival <= ? "
+            "WHERE e.outcome = 0 AND e.redacted_by IS NULL "
+            "AND e.type IN ('m.room.message', 'm.room.name', 'm.room.topic') "
+            "AND NOT EXISTS (SELECT 1 FROM search_docsize d WHERE d.id = e.event_nid)",
+            (max(start, 0), upto),
+        ).fetchall()
+    ]
+    for nid, (_, pdu) in sorted(timeline.bodies(tx, nids).items()):
+        _put(tx, nid, texts_of(pdu["type"], pdu["content"]))
+    tx.execute("UPDATE search_progress SET pos = ?", (upto,))
+    return bool(upto < newest)
+
+
+def _put(tx: Tx, nid: int, texts: Texts | None) -> None:
     if texts is not None:
-        tx.execute(
-            "INSERT INTO search (rowid, body, name, topic) SELECT event_nid, ?, ?, ? FROM events "
-            "WHERE event_nid = ? AND outcome = 0 AND topo IS NOT NULL AND redacted_by IS NULL",
-            (*texts, nid),
-        )
+        tx.execute("INSERT INTO search (rowid, body, name, topic) VALUES (?, ?, ?, ?)", (nid, *texts))
 
 
 def remove(tx: Tx, nid: int) -> None:

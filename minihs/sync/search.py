@@ -13,6 +13,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import trio
+
 from minihs.matrix import fields
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json, invalid_param
@@ -41,6 +43,8 @@ LOOKED_AT_ONCE = 200
 
 MAX_LOOKED_AT = 2000
 """Matches that one request judges; what is found beyond them comes with the next page."""
+
+CATCH_UP_INTERVAL = 600.0
 
 GROUP_KEYS = ("room_id", "sender")
 
@@ -135,10 +139,27 @@ class Search:
         self._db = db
         self._runtime = runtime
         self._facts = facts
+        self._catching_up = trio.Lock()
 
     async def search(self, requester: Requester, criteria: Criteria) -> JsonObject:
         """The answer's `room_events`."""
+        await self.catch_up()
         return await self._db.scan(lambda db: _Answer(self, db, requester, criteria).build())
+
+    async def catch_up(self) -> None:
+        """Bring the index up to date."""
+        if not store.is_behind(self._db.read):
+            return
+        async with self._catching_up:
+            while await self._db.write(store.catch_up):
+                pass
+
+    async def run(self) -> None:
+        """Don't leave it all to the next search."""
+        while True:
+            await trio.sleep(CATCH_UP_INTERVAL)
+            if store.is_behind(self._db.read) > store.WINDOW:
+                await self.catch_up()
 
     @property
     def facts(self) -> GroupFacts:

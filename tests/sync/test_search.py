@@ -150,7 +150,10 @@ async def test_ignored_users_are_not_found(world: World) -> None:
 async def test_a_redacted_message_leaves_no_word_behind(world: World) -> None:
     room = await world.room()
     event_id = await world.say(ALICE, room, "a slip of the tongue")
+    early = await world.say(ALICE, room, "a slip that nobody has looked for")
+    await world.rooms.redact(ALICE, room, early, {}, None, None)
     kept = await world.say(ALICE, room, "another slip")
+    assert found(await search(world, ALICE, "slip")) == [kept, event_id]
     await world.rooms.redact(ALICE, room, event_id, {}, None, None)
     assert found(await search(world, ALICE, "slip")) == [kept]
     rows = world.db.read.execute("SELECT rowid FROM search WHERE search MATCH 'tongue'").fetchall()
@@ -174,6 +177,7 @@ async def test_soft_failed_and_rejected_events_are_not_found(world: World) -> No
         "SELECT outcome FROM events WHERE sender = ? AND type = ?", (DAVE, "m.room.message")
     )
     assert [row[0] for row in rows.fetchall()] == [1]
+    await search(world, ALICE, "word")
     assert world.db.read.execute("SELECT rowid FROM search WHERE search MATCH 'word'").fetchall() == []
 
 
@@ -276,6 +280,22 @@ async def test_edits_are_bundled_with_results(world: World) -> None:
     await world.say(ALICE, room, "* new", **{"m.new_content": {"body": "new"}, "m.relates_to": relation})
     answer = await search(world, ALICE, "original")
     assert "m.replace" in answer["results"][0]["result"]["unsigned"]["m.relations"]
+
+
+async def test_the_index_is_caught_up_with_in_steps_and_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "WINDOW", 3)
+    room = await world.room()
+    said = [await world.say(ALICE, room, "word") for _ in range(10)]
+    assert store.is_behind(world.db.read) > 3
+    assert found(await search(world, ALICE, "word", filter={"limit": 20})) == said[::-1]
+    assert store.is_behind(world.db.read) == 0
+    # As if the index had been written and the position not.
+    await world.db.write(lambda tx: tx.execute("UPDATE search_progress SET pos = 0").rowcount)
+    assert found(await search(world, ALICE, "word", filter={"limit": 20})) == said[::-1]
+    check = "INSERT INTO search (search) VALUES ('integrity-check')"
+    await world.db.write(lambda tx: tx.execute(check).fetchall())
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,9 @@ async def test_a_newcomer_jumps_to_what_was_said_long_before(tmp_path: Path) -> 
             if not token:
                 break
         assert texts == [f"message {number}" for number in reversed(range(60))]
+        wanted = {"search_categories": {"room_events": {"search_term": '"message 24"'}}}
+        found = (await bob.post("/search", wanted))["search_categories"]["room_events"]["results"]
+        assert [each["result"]["event_id"] for each in found] == [said[24]]
 
 
 async def test_a_time_after_everything_or_before_it_has_no_event(tmp_path: Path) -> None:
