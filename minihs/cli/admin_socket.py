@@ -28,6 +28,18 @@ class AdminConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def is_running(config: Config) -> bool:
+    """Does a server run on this data folder?"""
+    connection = AdminConnection(config.admin_socket_path)
+    try:
+        connection.connect()
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
 def ask(config: Config, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
     """The answer; None if no server runs on this data folder. Raises MatrixError for a refusal."""
     connection = AdminConnection(config.admin_socket_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minihs import __version__
@@ -79,7 +79,50 @@ def make_parser() -> argparse.ArgumentParser:
     test.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
     test.add_argument("--config", type=Path, help=CONFIG_HELP)
     test.set_defaults(verb=do_push_test)
+    add_federation_verbs(verbs)
     return parser
+
+
+def add_federation_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What has to do with other servers: explain, peers, keys."""
+
+    def finish(verb: argparse.ArgumentParser, do: Callable[[argparse.Namespace], int]) -> None:
+        verb.add_argument("--config", type=Path, help=CONFIG_HELP)
+        verb.set_defaults(verb=do)
+
+    explain = verbs.add_parser(
+        "explain", help="why an event, a room or a part of its state is as it is", allow_abbrev=False
+    ).add_subparsers(metavar="WHAT", required=True)
+    event = explain.add_parser("event", help="was it accepted, and by which rule not?", allow_abbrev=False)
+    event.add_argument("event_id")
+    room = explain.add_parser("room", help="members, servers, extremities, what waits", allow_abbrev=False)
+    room.add_argument("room_id")
+    state = explain.add_parser("state", help="which event won a conflict, and why", allow_abbrev=False)
+    state.add_argument("room_id")
+    state.add_argument("type")
+    state.add_argument("state_key", nargs="?", default="", help="(default: the empty one)")
+    for verb, do in ((event, do_explain_event), (room, do_explain_room), (state, do_explain_state)):
+        verb.add_argument("--json", action="store_true", help="for tools")
+        finish(verb, do)
+
+    peers = verbs.add_parser(
+        "peers", help="which other servers answer, and what waits for them", allow_abbrev=False
+    )
+    peers.add_argument("--json", action="store_true", help="for tools")
+    finish(peers, do_peers)
+    retry = peers.add_subparsers(metavar="VERB", required=False).add_parser(
+        "retry", help="try a server now that did not answer", allow_abbrev=False
+    )
+    retry.add_argument("host")
+    finish(retry, do_peers_retry)
+
+    keys = verbs.add_parser("keys", help="the server's signing keys", allow_abbrev=False).add_subparsers(
+        metavar="VERB", required=True
+    )
+    finish(
+        keys.add_parser("rotate", help="make a new key; the old one stays published", allow_abbrev=False),
+        do_keys_rotate,
+    )
 
 
 def do_serve(options: argparse.Namespace) -> int:
@@ -106,3 +149,41 @@ def do_push_test(options: argparse.Namespace) -> int:
     from minihs.cli import push
 
     return push.test(options.config, options.name)
+
+
+def do_explain_event(options: argparse.Namespace) -> int:
+    from minihs.cli import explain
+
+    return explain.event(options.config, options.event_id, as_json=options.json)
+
+
+def do_explain_room(options: argparse.Namespace) -> int:
+    from minihs.cli import explain
+
+    return explain.room(options.config, options.room_id, as_json=options.json)
+
+
+def do_explain_state(options: argparse.Namespace) -> int:
+    from minihs.cli import explain
+
+    return explain.state(
+        options.config, options.room_id, options.type, options.state_key, as_json=options.json
+    )
+
+
+def do_peers(options: argparse.Namespace) -> int:
+    from minihs.cli import peers
+
+    return peers.listing(options.config, as_json=options.json)
+
+
+def do_peers_retry(options: argparse.Namespace) -> int:
+    from minihs.cli import peers
+
+    return peers.retry(options.config, options.host)
+
+
+def do_keys_rotate(options: argparse.Namespace) -> int:
+    from minihs.cli import keys
+
+    return keys.rotate(options.config)

@@ -6,8 +6,11 @@ Only the socket `admin.sock` in the data folder answers these; who may open it o
 
 from __future__ import annotations
 
-from minihs.matrix.errors import not_found
+from minihs.federation import peers
+from minihs.matrix.errors import invalid_param, not_found
 from minihs.matrix.fields import flag, optional_text, required_text
+from minihs.matrix.ids import is_server_name
+from minihs.rooms import explain
 from minihs.users.passwords import MAX_PASSWORD_BYTES
 from minihs.web.routing import NONE, Call, JsonObject, Routes
 
@@ -33,3 +36,38 @@ async def push_test(call: Call) -> JsonObject:
     if not call.services.users.exists(user_id):
         raise not_found("There is no such account on this server.")
     return {"results": await call.services.pushers.test(user_id)}
+
+
+@routes.post("/_minihs/admin/explain", auth=NONE)
+async def explain_something(call: Call) -> JsonObject:
+    """{"event": id} or {"room": id, "type": ..., "state_key": ...} -> what rooms/explain.py says"""
+    body = await call.json()
+    event_id = optional_text(body, "event")
+    if event_id is not None:
+        return await call.services.db.scan(lambda db: explain.explain_event(db, event_id))
+    room_id, type = required_text(body, "room"), optional_text(body, "type")
+    if type is None:
+        now = call.services.runtime.clock.now_ms()
+        return await call.services.db.scan(lambda db: explain.explain_room(db, room_id, now))
+    state_key = optional_text(body, "state_key") or ""
+    return await call.services.db.scan(lambda db: explain.explain_state(db, room_id, type, state_key))
+
+
+@routes.post("/_minihs/admin/peers", auth=NONE)
+async def list_peers(call: Call) -> JsonObject:
+    """-> {"peers": [...]}: see federation/peers.py; `sender` is what its sender is doing."""
+    found = await call.services.db.scan(peers.peers)
+    for peer in found:
+        peer["sender"] = call.services.senders.state_of(peer["host"])
+    return {"peers": found}
+
+
+@routes.post("/_minihs/admin/peers/retry", auth=NONE)
+async def retry_peer(call: Call) -> JsonObject:
+    """{"host": ...} -> {}: end its pause"""
+    host = required_text(await call.json(), "host")
+    if not is_server_name(host):
+        raise invalid_param("That is no server name.")
+    call.services.federation.heard_from(host)
+    call.services.senders.retry_now(host)
+    return {}
