@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minihs.store import ids
+from minihs.store import ids, search
 from minihs.store.database import Reader, Tx
 
 
@@ -161,4 +161,5 @@ def has_host(db: Reader, room_nid: int, host: str) -> bool:
 
 def purge(tx: Tx, room_nid: int) -> None:
     """Forget all of a room; dependent rows go with it."""
+    search.remove_room(tx, room_nid)
     tx.execute("DELETE FROM rooms WHERE room_nid = ?", (room_nid,))

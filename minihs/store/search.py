@@ -129,6 +129,17 @@ def remove(tx: Tx, nid: int) -> None:
             )
 
 
+def remove_room(tx: Tx, room_nid: int) -> None:
+    """The room is about to be forgotten whole; its events are still there."""
+    rows = tx.execute(
+        "SELECT event_nid FROM events WHERE room_nid = ? "
+        "AND type IN ('m.room.message', 'm.room.name', 'm.room.topic')",
+        (room_nid,),
+    ).fetchall()
+    for (nid,) in rows:
+        remove(tx, nid)
+
+
 # --- asking
 # --------------------------------------------------------------------------------------------------------
 

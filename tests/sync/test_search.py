@@ -7,7 +7,7 @@ import pytest
 
 from minihs.matrix.errors import MatrixError
 from minihs.requester import Requester
-from minihs.store import account_data, ids
+from minihs.store import account_data, ids, rooms
 from minihs.store import search as store
 from minihs.sync.search import Search, parse
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, Json, World
@@ -280,6 +280,19 @@ async def test_edits_are_bundled_with_results(world: World) -> None:
     await world.say(ALICE, room, "* new", **{"m.new_content": {"body": "new"}, "m.relates_to": relation})
     answer = await search(world, ALICE, "original")
     assert "m.replace" in answer["results"][0]["result"]["unsigned"]["m.relations"]
+
+
+async def test_a_purged_room_leaves_nothing_behind(world: World) -> None:
+    room = await world.room()
+    await world.say(ALICE, room, "word")
+    await world.say(ALICE, room, "more", **{"m.relates_to": {"rel_type": "m.thread", "event_id": "$x"}})
+    assert found(await search(world, ALICE, "word")) != []
+    room_nid = world.room_nid(room)
+    await world.db.write(lambda tx: rooms.purge(tx, room_nid))
+    db = world.db.read
+    assert db.execute("SELECT rowid FROM search WHERE search MATCH 'word OR more'").fetchall() == []
+    assert db.execute("SELECT COUNT(*) FROM search_docsize").fetchone()[0] == 0
+    assert db.execute("SELECT COUNT(*) FROM relations").fetchone()[0] == 0
 
 
 async def test_the_index_is_caught_up_with_in_steps_and_once(
