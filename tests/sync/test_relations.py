@@ -1,73 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from minihs.matrix.errors import MatrixError
 from minihs.requester import Requester
-from minihs.store import account_data
 from minihs.sync.filters import ALL
 from minihs.sync.messages import Messages, PageOptions
 from minihs.sync.ports import NoHistory
-from minihs.sync.relations import RelationOptions, Relations
 from minihs.sync.room_reads import RoomReads
-from tests.sync.world import ALICE, BOB, CAROL, DAVE, Json, World
-
-
-def relation(rel_type: str, event_id: str, **more: Any) -> Json:
-    return {"m.relates_to": {"rel_type": rel_type, "event_id": event_id, **more}}
-
-
-def edit_of(event_id: str, body: str) -> Json:
-    return {**relation("m.replace", event_id), "m.new_content": {"msgtype": "m.text", "body": body}}
-
-
-async def react(world: World, user: str, room: str, event_id: str, key: str = "👍") -> str:
-    return await world.rooms.send(user, room, "m.reaction", relation("m.annotation", event_id, key=key))
-
-
-async def reply(world: World, user: str, room: str, root: str, body: str = "in the thread") -> str:
-    return await world.say(user, room, body, **relation("m.thread", root))
-
-
-async def a_room_of(world: World, *users: str, **request: Any) -> str:
-    room = await world.room(**request)
-    for user in users:
-        await world.rooms.join(user, room)
-    return room
-
-
-async def children(world: World, user: str, room: str, event_id: str, **options: Any) -> Json:
-    reads = Relations(world.db, world.runtime, world.facts)
-    options = {"limit": 50, **options}
-    return await reads.children(Requester(user, "PHONE", 1), room, event_id, RelationOptions(**options))
-
-
-async def threads(world: World, user: str, room: str, **options: Any) -> Json:
-    reads = Relations(world.db, world.runtime, world.facts)
-    options = {"limit": 50, "start": None, "participated": False, **options}
-    return await reads.threads(Requester(user, "PHONE", 1), room, **options)
-
-
-def ids_of(answer: Json) -> list[str]:
-    return [event["event_id"] for event in answer["chunk"]]
-
-
-def read(world: World, user: str, room: str, event_id: str) -> Json:
-    return RoomReads(world.db, world.runtime, world.facts).event(Requester(user, "PHONE", 1), room, event_id)
-
-
-def summed(world: World, user: str, room: str, event_id: str) -> Json:
-    relations: Json = read(world, user, room, event_id)["unsigned"].get("m.relations", {})
-    return relations
-
-
-async def ignore(world: World, user: str, ignored: str) -> None:
-    content = f'{{"ignored_users": {{"{ignored}": {{}}}}}}'
-    await world.db.write(lambda tx: account_data.put(tx, user, account_data.IGNORED_USERS, content))
-
+from tests.sync.relations_kit import (
+    a_room_of,
+    children,
+    edit_of,
+    ids_of,
+    ignore,
+    react,
+    read,
+    relation,
+    reply,
+    summed,
+)
+from tests.sync.world import ALICE, BOB, CAROL, DAVE, World
 
 # --- GET /relations
 
@@ -320,116 +274,3 @@ async def test_a_limited_sync_has_aggregations_and_a_whole_one_has_none(world: W
     event = limited["timeline"]["events"][0]
     assert event["unsigned"]["m.relations"]["m.replace"]["event_id"] == edit
     assert "room_id" not in event["unsigned"]["m.relations"]["m.replace"]
-
-
-# --- what may not be sent
-
-
-async def test_one_reacts_only_once_in_the_same_way(world: World) -> None:
-    room = await a_room_of(world, BOB)
-    event_id = await world.say(ALICE, room, "text")
-    first = await react(world, ALICE, room, event_id)
-    with pytest.raises(MatrixError) as refusal:
-        await react(world, ALICE, room, event_id)
-    assert (refusal.value.status, refusal.value.errcode) == (400, "M_DUPLICATE_ANNOTATION")
-    await react(world, ALICE, room, event_id, "🎉")
-    await react(world, BOB, room, event_id)
-    await world.rooms.send(ALICE, room, "m.other", relation("m.annotation", event_id, key="👍"))
-    await world.rooms.redact(ALICE, room, first, {}, None, None)
-    await react(world, ALICE, room, event_id)
-
-
-async def test_a_thread_begins_at_an_event_that_relates_to_none(world: World) -> None:
-    room = await a_room_of(world)
-    root = await world.say(ALICE, room, "root")
-    said = await reply(world, ALICE, room, root)
-    edit = await world.say(ALICE, room, "* better", **edit_of(root, "better"))
-    for event_id in (said, edit):
-        with pytest.raises(MatrixError) as refusal:
-            await reply(world, ALICE, room, event_id)
-        assert (refusal.value.status, refusal.value.errcode) == (400, "M_UNKNOWN")
-    answer = {"m.relates_to": {"m.in_reply_to": {"event_id": root}}}
-    plain_reply = await world.say(ALICE, room, "a plain reply", **answer)
-    await reply(world, ALICE, room, plain_reply)
-
-
-@pytest.mark.parametrize(
-    "relates",
-    [
-        None,
-        [],
-        {"rel_type": "m.thread"},
-        {"rel_type": 1, "event_id": "$a"},
-        {"rel_type": "m.thread", "event_id": 1},
-        {"rel_type": "m.thread", "event_id": "not an id"},
-        {"rel_type": "", "event_id": "$a"},
-        {"rel_type": "x" * 256, "event_id": "$a"},
-    ],
-)
-async def test_a_malformed_relation_is_none(world: World, relates: Any) -> None:
-    room = await a_room_of(world)
-    await world.say(ALICE, room, "text", **{"m.relates_to": relates})
-    assert world.db.read.execute("SELECT COUNT(*) FROM relations").fetchone()[0] == 0
-
-
-# --- GET /threads
-
-
-async def test_threads_are_listed_by_what_was_said_last(world: World) -> None:
-    room = await a_room_of(world, BOB)
-    first, second, third = [await world.say(ALICE, room, str(number)) for number in range(3)]
-    for root in (first, second, third, first):
-        await reply(world, BOB, room, root)
-    answer = await threads(world, ALICE, room)
-    assert ids_of(answer) == [first, third, second]
-    assert "next_batch" not in answer
-    assert answer["chunk"][0]["unsigned"]["m.relations"]["m.thread"]["count"] == 2
-    page = await threads(world, ALICE, room, limit=2)
-    assert ids_of(page) == [first, third]
-    rest = await threads(world, ALICE, room, limit=2, start=page["next_batch"])
-    assert ids_of(rest) == [second]
-    assert "next_batch" not in rest
-
-
-async def test_threads_that_one_took_part_in(world: World) -> None:
-    room = await a_room_of(world, BOB, CAROL)
-    began = await world.say(CAROL, room, "carol's")
-    joined = await world.say(ALICE, room, "with carol")
-    without = await world.say(ALICE, room, "without carol")
-    for root in (began, joined, without):
-        await reply(world, BOB, room, root)
-    await reply(world, CAROL, room, joined)
-    assert ids_of(await threads(world, CAROL, room, participated=True)) == [joined, began]
-
-
-async def test_an_edit_starts_no_thread(world: World) -> None:
-    room = await a_room_of(world)
-    await world.member(DAVE, room, "join")
-    event_id = await world.say(ALICE, room, "text")
-    reaction = await react(world, ALICE, room, event_id)
-    await world.receive(DAVE, room, "m.room.message", {"body": "x", **relation("m.thread", reaction)})
-    assert ids_of(await threads(world, ALICE, room)) == []
-
-
-async def test_the_root_of_an_ignored_user_is_shown_redacted(world: World) -> None:
-    room = await a_room_of(world, BOB, CAROL)
-    root = await world.say(BOB, room, "root")
-    await reply(world, CAROL, room, root)
-    lonely = await world.say(CAROL, room, "only bob answers")
-    await reply(world, BOB, room, lonely)
-    await ignore(world, ALICE, BOB)
-    answer = await threads(world, ALICE, room)
-    assert ids_of(answer) == [root]
-    assert answer["chunk"][0]["content"] == {}
-    assert answer["chunk"][0]["unsigned"]["m.relations"]["m.thread"]["count"] == 1
-
-
-async def test_threads_are_for_members_and_take_their_own_tokens_only(world: World) -> None:
-    room = await world.room(preset="private_chat")
-    with pytest.raises(MatrixError) as refusal:
-        await threads(world, CAROL, room)
-    assert refusal.value.errcode == "M_FORBIDDEN"
-    for token in ("nonsense", "s1_0"):
-        with pytest.raises(MatrixError) as refusal:
-            await threads(world, ALICE, room, start=token)
-        assert refusal.value.errcode == "M_INVALID_PARAM"
