@@ -118,7 +118,12 @@ class Unread:
             if len(self._kept) > MAX_KEPT:
                 self._kept = {}
             self._kept[user_id, room_nid] = kept
-        return [item for item in kept.notifying if item.arrival > max(everywhere, read.get(item.thread, 0))]
+        # Others may have counted further already.
+        return [
+            item
+            for item in kept.notifying
+            if max(everywhere, read.get(item.thread, 0)) < item.arrival <= upto
+        ]
 
     def judge(
         self,
