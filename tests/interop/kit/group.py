@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -56,15 +56,24 @@ class Group:
 
 
 @contextmanager
-def running_group(kinds: Sequence[str], folder: Path) -> Iterator[Group]:
-    """Blocking: for fixtures that outlive one test's loop."""
+def running_group(
+    kinds: Sequence[str], folder: Path, options: Mapping[str, object] | None = None
+) -> Iterator[Group]:
+    """Blocking: for fixtures that outlive one test's loop. `options`: of `Place`, for all servers."""
     authority = Authority.create(folder / "ca")
     with ExitStack() as stack:
         sides = []
         # Host names and IP literals take turns: both kinds of server name with a port.
         for number, (kind, host) in enumerate(zip(kinds, cycle(("localhost", "127.0.0.1")), strict=False)):
             public, inner = free_port(), free_port()
-            place = Place(f"{host}:{public}", folder / f"{number}-{kind}", inner, free_port(), authority)
+            place = Place(
+                f"{host}:{public}",
+                folder / f"{number}-{kind}",
+                inner,
+                free_port(),
+                authority,
+                options=dict(options or {}),
+            )
             sides.append(Side(KINDS[kind](place), stack.enter_context(Gate(public, inner))))
         group = Group(tuple(sides))
         try:
