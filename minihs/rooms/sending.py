@@ -74,7 +74,7 @@ class Sending:
                 return before
         head = self._joined_head(sender, room_id)
         if state_key is not None:
-            self._check_alias_event(type, content)
+            self._check_alias_event(room_id, type, content)
             same = self._same_state(head, sender, type, state_key, content)
             if same is not None:
                 return same
@@ -112,19 +112,21 @@ class Sending:
         same = canonical.encode(event.content) == canonical.encode(content)
         return event.event_id if same else None
 
-    def _check_alias_event(self, type: str, content: JsonObject) -> None:
-        """A canonical alias must be one that points to a room (spec: PUT state, M_BAD_ALIAS)."""
+    def _check_alias_event(self, room_id: str, type: str, content: JsonObject) -> None:
+        """A canonical alias must be one that points to the room (spec: PUT state, M_BAD_ALIAS)."""
         if type != "m.room.canonical_alias":
             return
         alternatives = content.get("alt_aliases", [])
-        named = [content.get("alias"), *(alternatives if isinstance(alternatives, list) else [None])]
+        if not isinstance(alternatives, list):
+            raise invalid_param("alt_aliases must be a list of room aliases.")
+        named = [content.get("alias"), *alternatives]
         for alias in named:
             if alias in (None, ""):
                 continue
             if not is_room_alias(alias):
                 raise invalid_param("That is no room alias.")
-            if self._parts.is_ours(alias) and aliases.resolve(self._parts.db.read, alias) is None:
-                raise MatrixError(400, "M_BAD_ALIAS", f"The alias {alias} points to no room.")
+            if self._parts.is_ours(alias) and aliases.resolve(self._parts.db.read, alias) != room_id:
+                raise MatrixError(400, "M_BAD_ALIAS", f"The alias {alias} does not point to this room.")
 
     async def create(self, creator: str, plan: Plan, profile: JsonObject) -> str:
         """Make the room, all but its invites, in one commit. Returns the room id."""
