@@ -69,6 +69,7 @@ class Memberships:
             [] if held is None else stripped_hosts(held.stripped),
             [] if room is None else rooms.hosts(self._parts.db.read, room.room_nid),
         )
+        via = via or candidates(self._parts, self._hosts_of_predecessor(user_id, room_id))
         if not via:
             raise not_found("This server knows of no server that is in the room.")
         left = set() if room is None else memberships.local_left(self._parts.db.read, room.room_nid)
@@ -89,6 +90,18 @@ class Memberships:
                 await self._leave(user_id, room_id, None)
             except MatrixError as error:
                 log.warning("a user could not leave again", room=room_id, user=user_id, error=str(error))
+
+    def _hosts_of_predecessor(self, user_id: str, room_id: str) -> list[str]:
+        """Who was in the room that this one replaces, by a tombstone in a room of the user's. First the server
+        of who sent that: it is in the new room.
+        """
+        db = self._parts.db.read
+        for held in memberships.of_user(db, user_id):
+            event_id = memberships.current_state_event(db, held.room_nid, "m.room.tombstone", "")
+            event = None if event_id is None else self._parts.graph.event(event_id)
+            if event is not None and event.content.get("replacement_room") == room_id:
+                return [event.origin, *rooms.hosts(db, held.room_nid)]
+        return []
 
     async def _join_here(self, user_id: str, room_id: str, content: JsonObject) -> None:
         head = self._parts.head(room_id)

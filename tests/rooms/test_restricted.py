@@ -142,3 +142,20 @@ async def test_a_join_that_is_not_countersigned_is_not_taken(tmp_path: Path) -> 
             await c.join(CASS, room)
         assert refused.value.status == 502
         assert membership_of(c, room, CASS) is None
+
+
+async def test_a_room_that_replaces_another_is_found_through_the_tombstone(tmp_path: Path) -> None:
+    """The id of a room of version 12 names no server, and the client may not either."""
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a, b = world.servers["a.test"], world.servers["b.test"]
+        old = await a.create(ALICE, {"preset": "public_chat", "room_version": "10"})
+        await b.join(BOB, old, via=["a.test"])
+        await world.deliver()
+        new = await a.upgrades.upgrade(ALICE, old, {"new_version": "12"})
+        await world.deliver()
+        assert await b.join(BOB, new) == new
+        await world.deliver()
+        assert state_of(a, new) == state_of(b, new)
+        with pytest.raises(MatrixError) as refused:
+            await b.join(BOB, "!nobodyknowsthisroom")
+        assert refused.value.status == 404
