@@ -92,8 +92,9 @@ class Memberships:
                 log.warning("a user could not leave again", room=room_id, user=user_id, error=str(error))
 
     def _hosts_of_predecessor(self, user_id: str, room_id: str) -> list[str]:
-        """Who was in the room that this one replaces, by a tombstone in a room of the user's. First the server
-        of who sent that: it is in the new room.
+        """Who was in the room that this one replaces, by a tombstone in a room of the user's.
+
+        First the server of who sent that: it is in the new room.
         """
         db = self._parts.db.read
         for held in memberships.of_user(db, user_id):

@@ -157,5 +157,5 @@ async def test_a_room_that_replaces_another_is_found_through_the_tombstone(tmp_p
         await world.deliver()
         assert state_of(a, new) == state_of(b, new)
         with pytest.raises(MatrixError) as refused:
-            await b.join(BOB, "!nobodyknowsthisroom")
+            await b.join(BOB, "!" + "x" * 43)
         assert refused.value.status == 404
