@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from minihs.rooms import batch as batch_module
 from minihs.rooms import receive
+from minihs.rooms.cache import ByteCache
 from minihs.store import rooms
 from minihs.store.events import Outcome
 from tests.rooms.forge import inbox_of, rows_of
 from tests.rooms.hostile_paths import VIC, Scene, scenes
-from tests.rooms.world import timeline_of
+from tests.rooms.world import timeline_of, worlds
 
 type JsonObject = dict[str, Any]
 
@@ -171,3 +173,43 @@ async def test_a_full_disk_is_no_pdus_fault(tmp_path: Path, monkeypatch: pytest.
         await scene.world.wait(60)
         assert inbox_of(scene.victim) == {}
         assert rows_of(scene.victim)[event_id] == Outcome.ACCEPTED
+
+
+async def test_edus_wait_for_a_disk_that_is_full(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with worlds(tmp_path) as world:
+        world.loud = True
+        full, taken = True, []
+
+        async def handle(origin: str, content: JsonObject) -> None:
+            if full:
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            taken.append(content["n"])
+
+        world.durable["x.kept"] = handle
+        await world.start("v.test")
+        edus = [{"edu_type": "x.kept", "content": {"n": n}} for n in range(2)]
+        await world.servers["v.test"].transactions.receive("e.test", "t", {"edus": edus})
+        await trio.sleep(300)
+        full = False
+        await trio.sleep(300)
+        assert taken == [0, 1]
+
+
+def test_a_cache_holds_so_many_bytes_and_drops_what_was_not_used() -> None:
+    cache: ByteCache[str, int] = ByteCache(100)
+    for number, key in enumerate("abc"):
+        cache.put(key, number, 30)
+    assert cache.get("a") == 0
+    cache.put("d", 3, 30)
+    assert (len(cache), cache.get("b"), cache.get("a")) == (3, None, 0)
+    cache.put("a", 9, 60)
+    assert (cache.get("a"), len(cache)) == (9, 2)
+    cache.put("huge", 1, 1000)  # the last one stays, whatever its size
+    assert len(cache) == 1
+    cache.drop("nothing")
+    cache.clear()
+    assert (len(cache), cache.get("huge")) == (0, None)

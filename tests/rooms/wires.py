@@ -211,6 +211,14 @@ class DirectFederation:
             lambda r: _decoded(r.serving.backfill(self._name, room_id, event_ids, limit)),
         )
 
+    async def timestamp_to_event(self, host: str, room_id: str, ts: int, direction: str) -> Any:
+        return await self._ask(
+            host,
+            "timestamp_to_event",
+            (room_id, ts, direction),
+            lambda r: r.serving.nearest(self._name, room_id, ts, forwards=direction == "f"),
+        )
+
     async def query_directory(self, host: str, alias: str) -> Any:
         return await self._ask(host, "query_directory", (alias,), lambda r: r.directory.resolve_local(alias))
 
