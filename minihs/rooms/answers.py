@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+import trio
+
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import limit_exceeded
@@ -24,6 +26,8 @@ BATCH = 200
 MAX_UNDER_WAY = 30
 MAX_UNDER_WAY_OF_SERVER = 4
 """Large answers that are put together and sent at the same time."""
+PATIENCE = 20.0
+"""Seconds that one waits for its turn."""
 
 
 class Slots:
@@ -31,6 +35,7 @@ class Slots:
 
     def __init__(self) -> None:
         self._of_server: Counter[str] = Counter()
+        self._freed = trio.Event()
 
     @contextmanager
     def hold(self, host: str) -> Iterator[None]:
@@ -41,11 +46,19 @@ class Slots:
             self._of_server[host] -= 1
             if not self._of_server[host]:
                 del self._of_server[host]
+            self._freed.set()
 
-    def check(self, host: str) -> None:
-        """Raises M_LIMIT_EXCEEDED."""
-        if self._of_server[host] >= MAX_UNDER_WAY_OF_SERVER or self._of_server.total() >= MAX_UNDER_WAY:
-            raise limit_exceeded(5_000, "Too many large answers are being sent already.")
+    async def wait(self, host: str) -> None:
+        """Until there is room for one more. Raises M_LIMIT_EXCEEDED if that takes too long."""
+        with trio.move_on_after(PATIENCE):
+            while self._is_full(host):
+                self._freed = trio.Event() if self._freed.is_set() else self._freed
+                await self._freed.wait()
+            return
+        raise limit_exceeded(5_000, "Too many large answers are being sent already.")
+
+    def _is_full(self, host: str) -> bool:
+        return self._of_server[host] >= MAX_UNDER_WAY_OF_SERVER or self._of_server.total() >= MAX_UNDER_WAY
 
 
 @dataclass(frozen=True, slots=True)

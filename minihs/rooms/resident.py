@@ -110,7 +110,7 @@ class Resident:
     async def send_join(
         self, origin: str, room_id: str, event_id: str, pdu: object, *, omit_members: bool = False
     ) -> EventsAnswer:
-        self._slots.check(origin)  # before the join counts: afterwards there is no refusing
+        await self._slots.wait(origin)  # before the join counts: afterwards there is no refusing
         event = await self._handed_in(origin, room_id, event_id, pdu, "join")
         with self._slots.hold(origin):
             hosts, stored = await self._parts.tasks.run(room_id, lambda: self._send_join(origin, event))

@@ -61,7 +61,7 @@ class Serving:
         stored = self._of_room(room_id, event_id)
         if stored.outlier:
             raise not_found("The state at that event is not known here.")
-        self.slots.check(origin)
+        await self.slots.wait(origin)
         with self.slots.hold(origin):
             group = stored.before_group
             return await self._parts.db.scan(lambda db: event_json.state_and_chain(db, group))
@@ -69,7 +69,7 @@ class Serving:
     async def event_auth(self, origin: str, room_id: str, event_id: str) -> EventsAnswer:
         self._require_in_room(origin, room_id)
         nid = self._of_room(room_id, event_id).nid
-        self.slots.check(origin)
+        await self.slots.wait(origin)
         with self.slots.hold(origin):
             chain = await self._parts.db.scan(lambda db: sorted(events.auth_chain(db, [nid])))
         return self._answer(origin, events={"auth_chain": chain})

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import trio
@@ -179,15 +178,20 @@ class Presence:
 
     def news(self, user_id: str, since: int | None) -> list[JsonObject]:
         """m.presence events of what changed for a user's clients; None: of all who are not offline."""
-        found: list[JsonObject] = []
-        for other, serial in islice(reversed(self._changed.items()), MAX_REMOTE):
-            if (since is not None and serial <= since) or len(found) >= MAX_NEWS:
+        changed: list[str] = []
+        for other, serial in reversed(self._changed.items()):
+            if since is not None and serial <= since:
                 break
-            if since is None and self._shown[other][0] == "offline":
-                continue
-            if other == user_id or direct.are_contacts(self._db.read, user_id, other):
-                found.append({"type": "m.presence", "sender": other, "content": self.of(other)})
-        return found
+            if since is not None or self._shown[other][0] != "offline":
+                changed.append(other)
+        if not changed:
+            return []
+        concerns = {user_id, *direct.contacts(self._db.read, user_id)}
+        return [
+            {"type": "m.presence", "sender": other, "content": self.of(other)}
+            for other in changed
+            if other in concerns
+        ][:MAX_NEWS]
 
     # -- other servers -----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError
@@ -117,7 +118,10 @@ async def test_state_of_more_than_one_batch_comes_whole(
         assert ids_of(events["auth_chain"], "12") == set(ids["auth_chain_ids"])
 
 
-async def test_a_server_gets_only_some_large_answers_at_once(tmp_path: Path) -> None:
+async def test_a_server_gets_only_some_large_answers_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "PATIENCE", 0.05)
     async with worlds(tmp_path, "a.test", "b.test") as world:
         a = world.servers["a.test"]
         room_id = await crowded_room(a)
@@ -142,15 +146,32 @@ async def test_a_server_gets_only_some_large_answers_at_once(tmp_path: Path) -> 
         await a.serving.state("b.test", room_id, last)
 
 
-def test_large_answers_are_bounded_over_all_servers() -> None:
+async def test_who_waits_for_a_large_answer_gets_its_turn(tmp_path: Path) -> None:
+    slots = Slots()
+    order: list[str] = []
+
+    async def answer(name: str) -> None:
+        await slots.wait("b.test")
+        with slots.hold("b.test"):
+            order.append(name)
+            await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3 * answers.MAX_UNDER_WAY_OF_SERVER):
+            nursery.start_soon(answer, str(number))
+    assert len(order) == 3 * answers.MAX_UNDER_WAY_OF_SERVER
+
+
+async def test_large_answers_are_bounded_over_all_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "PATIENCE", 0.05)
     slots = Slots()
     held = [slots.hold(f"{number}.test") for number in range(answers.MAX_UNDER_WAY)]
     for each in held:
         each.__enter__()
     with pytest.raises(MatrixError):
-        slots.check("another.test")
+        await slots.wait("another.test")
     held[0].__exit__(None, None, None)
-    slots.check("another.test")
+    await slots.wait("another.test")
 
 
 async def test_two_rooms_of_the_same_moment_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
