@@ -109,11 +109,14 @@ class Adoption:
         """
         create = self._find_create()
         self._rejected_before = events.rejected(self._parts.db.read, self._items)
+        if self._version.event_format == 1:
+            self._missing |= events.in_other_rooms(self._parts.db.read, self._items, self._room_id)
         judged: dict[str, _Item] = {}
         for count, event_id in enumerate(self._parents_first()):
             item = self._items[event_id]
             event = self.event(event_id)
-            assert event is not None  # noqa: S101  (it is in the index)
+            if event is None:
+                continue
             try:
                 verdict = check_by_auth_events(self, event, create)
             except MissingAuthEvents as missing:

@@ -117,6 +117,23 @@ def rejected(db: Reader, event_ids: Collection[str]) -> set[str]:
     return found
 
 
+def in_other_rooms(db: Reader, event_ids: Collection[str], room_id: str) -> set[str]:
+    """Those of `event_ids` that we hold as events of another room. Only in room versions 1 and 2, where ids
+    are no hashes, can somebody use one twice.
+    """
+    found: set[str] = set()
+    for part in ids.chunks(event_ids):
+        found.update(
+            row[0]
+            for row in db.execute(
+                "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) JOIN rooms r "
+                f"USING (room_nid) WHERE i.event_id IN ({ids.marks(len(part))}) AND r.room_id != ?",
+                (*part, room_id),
+            ).fetchall()
+        )
+    return found
+
+
 def is_rejected(db: Reader, event_id: str) -> bool:
     row = db.execute(
         "SELECT e.outcome FROM event_ids i JOIN events e USING (event_nid) WHERE i.event_id = ?", (event_id,)

@@ -174,6 +174,37 @@ async def test_a_server_cannot_have_events_rejected_by_keeping_back_others(
         assert Outcome.REJECTED not in rows_of(v).values()
 
 
+@pytest.mark.parametrize("version", ["1", "2"])
+async def test_an_event_id_that_is_used_in_two_rooms_counts_in_the_first(
+    tmp_path: Path, version: str
+) -> None:
+    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+        v = world.servers["v.test"]
+        first, second = await room_with_eve(world, version), await room_with_eve(world, version)
+        await v.join(VIC, first, via=["h.test"])
+        await world.deliver()
+        made = {}
+        for room_id in (first, second):
+            forger = Forger(world, "e.test", "h.test", room_id)
+            pdu = forger.draft("m.room.member", EVE, {"membership": "join", "in": room_id}, EVE)
+            made[room_id] = forger.seal({**pdu, "event_id": "$twice:e.test"})
+        await world.send("e.test", "v.test", [made[first]])
+        assert state_of(v, first)["m.room.member", EVE] == "$twice:e.test"
+
+        def with_twice(answer: JsonObject) -> list[JsonObject]:
+            others = [pdu for pdu in answer["state"] if pdu.get("state_key") != EVE]
+            return [*others, made[second]]
+
+        world.hooks["e.test", "send_join"] = answering(state=with_twice)
+        await v.join(VIC, second, via=["e.test"])
+        found = stored(v, "$twice:e.test")
+        assert found is not None
+        assert found.event.room_id == first
+        assert "$twice:e.test" not in state_of(v, second).values()
+        invariants.check(v, first)
+        invariants.check(v, second)
+
+
 async def test_a_room_that_is_too_large_is_not_joined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
