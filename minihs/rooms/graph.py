@@ -12,7 +12,7 @@ from minihs.matrix.event import Event
 from minihs.matrix.room_versions import RoomVersion
 from minihs.matrix.state_resolution import resolve
 from minihs.rooms.cache import ByteCache
-from minihs.rooms.state import Key, StateRef
+from minihs.rooms.state import MAX_KNOWN, Key, StateRef
 from minihs.store import events, ids, rooms, state
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
@@ -127,6 +127,8 @@ class Graph:
         if layer is None or layer.group is None:
             return None
         found = self._lookup_group(layer.group, key)
+        if len(layer.known) >= MAX_KNOWN:
+            layer.known.clear()
         layer.known[key] = found
         return found
 

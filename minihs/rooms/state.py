@@ -20,6 +20,10 @@ type Key = tuple[str, str]
 """(type, state_key)"""
 
 
+MAX_KNOWN = 1000
+"""Lookups that a state remembers. Beyond, it forgets them all and starts anew."""
+
+
 class StateRef:
     """Immutable but for `settle`. Compare by identity or `group`."""
 
@@ -53,7 +57,7 @@ class StateRef:
             known = dict(self.parent.known) if self.parent is not None else {}
             known.update(self.known)
             known.update(self.changes)
-            self.known = known
+            self.known = known if len(known) <= MAX_KNOWN else {}
             self.group, self.parent, self.changes = group, None, {}
 
     def base_and_changes(self) -> tuple[int | None, dict[Key, str | None]]:

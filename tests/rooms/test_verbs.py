@@ -13,7 +13,6 @@ from minihs.matrix.federation_errors import RemoteRefused, Unreachable
 from minihs.rooms.service import Rooms
 from minihs.store import memberships
 from minihs.store import rooms as room_store
-from tests.rooms.forge import Forger
 from tests.rooms.world import membership_of, state_of, stored, timeline_of, worlds
 
 type JsonObject = dict[str, Any]
@@ -338,87 +337,3 @@ async def test_an_alias_of_another_server_that_leads_nowhere(tmp_path: Path, err
         with pytest.raises(MatrixError) as refused:
             await world.servers["a.test"].join(ALICE, "#hall:b.test")
         assert refused.value.status == status
-
-
-# -- as resident -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("origin", "user_id", "membership", "versions", "status", "errcode"),
-    [
-        ("b.test", "bob", "join", ["12"], 400, "M_INVALID_PARAM"),
-        ("b.test", "@carol:c.test", "join", ["12"], 403, "M_FORBIDDEN"),
-        ("b.test", BOB, "join", ["10"], 400, "M_INCOMPATIBLE_ROOM_VERSION"),
-        ("b.test", BOB, "join", [], 400, "M_INCOMPATIBLE_ROOM_VERSION"),
-        ("b.test", BOB, "leave", None, 403, "M_FORBIDDEN"),
-        ("b.test", BOB, "knock", ["12"], 403, "M_FORBIDDEN"),
-    ],
-)
-async def test_templates_are_made_for_ones_own_users_and_what_the_room_allows(
-    tmp_path: Path,
-    origin: str,
-    user_id: str,
-    membership: str,
-    versions: list[str] | None,
-    status: int,
-    errcode: str,
-) -> None:
-    async with worlds(tmp_path, "a.test") as world:
-        a = world.servers["a.test"]
-        room_id = await a.create(ALICE, {"preset": "public_chat"})
-        with pytest.raises(MatrixError) as refused:
-            await a.resident.make(origin, room_id, user_id, membership, versions)
-        assert (refused.value.status, refused.value.errcode) == (status, errcode)
-        if errcode == "M_INCOMPATIBLE_ROOM_VERSION":
-            assert refused.value.to_json()["room_version"] == "12"
-        with pytest.raises(MatrixError) as refused:
-            await a.resident.make("b.test", "!unknown:a.test", BOB, "join", ["12"])
-        assert refused.value.status == 404
-
-
-@pytest.mark.parametrize("version", ["1", "6", "11", "12"])
-async def test_a_template_holds_nothing_that_is_for_us_to_sign(tmp_path: Path, version: str) -> None:
-    async with worlds(tmp_path, "a.test") as world:
-        a = world.servers["a.test"]
-        room_id = await a.create(ALICE, {"preset": "public_chat", "room_version": version})
-        answer = await a.resident.make("b.test", room_id, BOB, "join", [version])
-        assert answer["room_version"] == version
-        assert not {"hashes", "signatures", "event_id", "unsigned"} & answer["event"].keys()
-        assert answer["event"]["content"] == {"membership": "join"}
-
-
-@pytest.mark.parametrize(
-    ("verb", "change", "status", "errcode"),
-    [
-        ("send_join", {"content": {"membership": "leave"}}, 400, "M_INVALID_PARAM"),
-        ("send_join", {"type": "m.room.message"}, 400, "M_INVALID_PARAM"),
-        ("send_join", {"state_key": "@other:b.test"}, 400, "M_INVALID_PARAM"),
-        ("send_leave", {"content": {"membership": "join"}}, 400, "M_INVALID_PARAM"),
-        ("send_knock", {"content": {"membership": "join"}}, 400, "M_INVALID_PARAM"),
-    ],
-)
-async def test_what_is_handed_in_must_be_what_the_path_says(
-    tmp_path: Path, verb: str, change: JsonObject, status: int, errcode: str
-) -> None:
-    async with worlds(tmp_path, "a.test", "b.test") as world:
-        a = world.servers["a.test"]
-        room_id = await a.create(ALICE, {"preset": "public_chat"})
-        forger = Forger(world, "b.test", "a.test", room_id)
-        membership = verb.removeprefix("send_")
-        pdu = forger.draft("m.room.member", BOB, {"membership": membership}, BOB) | change
-        sealed = forger.seal(pdu)
-        call = getattr(a.resident, verb)
-        with pytest.raises(MatrixError) as refused:
-            await call("b.test", room_id, forger.id_of(sealed), sealed)
-        assert (refused.value.status, refused.value.errcode) == (status, errcode)
-        good = forger.seal(forger.draft("m.room.member", BOB, {"membership": membership}, BOB))
-        for args, expected in (
-            (("c.test", room_id, forger.id_of(good), good), 403),
-            (("b.test", room_id, "$another", good), 400),
-            (("b.test", "!unknown:a.test", forger.id_of(good), good), 404),
-            (("b.test", room_id, forger.id_of(good), [good]), 400),
-        ):
-            with pytest.raises(MatrixError) as refused:
-                await call(*args)
-            assert refused.value.status == expected
-        assert membership_of(a, room_id, BOB) is None
