@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from minihs.matrix.acl import ServerAcl
 from minihs.matrix.errors import forbidden
-from minihs.rooms.cache import ByteCache
 from minihs.rooms.graph import Graph
 from minihs.store import memberships, rooms
+from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Reader
 
 

@@ -22,10 +22,10 @@ from minihs.matrix.hashes import has_right_content_hash
 from minihs.matrix.room_versions import RoomVersion
 from minihs.rooms.admission import Source, admit
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
-from minihs.rooms.cache import ByteCache
 from minihs.rooms.parts import Parts
 from minihs.rooms.state import Key
 from minihs.store import events, ids, memberships, rooms, state
+from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
 

@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from minihs.matrix.event import Event
 from minihs.matrix.room_versions import RoomVersion
 from minihs.matrix.state_resolution import resolve
-from minihs.rooms.cache import ByteCache
 from minihs.rooms.state import MAX_KNOWN, Key, StateRef
 from minihs.store import events, ids, rooms, state
+from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 
@@ -29,7 +29,7 @@ class Graph:
         self._db = db
         self._cache: ByteCache[str, StoredEvent] = ByteCache(_CACHE_BYTES)
         self._key_nids: ByteCache[Key, int] = ByteCache(1024 * 1024)
-        self._resolved: ByteCache[frozenset[int], StateRef] = ByteCache(1024 * 1024)
+        self._resolved: ByteCache[frozenset[int], StateRef] = ByteCache(4 * 1024 * 1024)
         self._pending: dict[str, tuple[Event, Outcome]] = {}
         """Events of batches that are being put together: seen by lookups, not on disk yet."""
 

@@ -21,9 +21,7 @@ class ByteCache[K, V]:
 
     def put(self, key: K, value: V, cost: int) -> None:
         """Keep `value`, unless it alone is larger than the limit."""
-        old = self._items.pop(key, None)
-        if old is not None:
-            self._size -= old[1]
+        self.drop(key)
         if cost > self._limit:
             return
         self._items[key] = (value, cost)
@@ -31,6 +29,15 @@ class ByteCache[K, V]:
         while self._size > self._limit:
             _, (_, freed) = self._items.popitem(last=False)
             self._size -= freed
+
+    def drop(self, key: K) -> None:
+        item = self._items.pop(key, None)
+        if item is not None:
+            self._size -= item[1]
+
+    def clear(self) -> None:
+        self._items.clear()
+        self._size = 0
 
     @property
     def size(self) -> int:

@@ -12,7 +12,6 @@ import trio
 
 from minihs.rooms import batch as batch_module
 from minihs.rooms import receive
-from minihs.rooms.cache import ByteCache
 from minihs.store import rooms
 from minihs.store.events import Outcome
 from tests.rooms.forge import inbox_of, rows_of
@@ -197,19 +196,3 @@ async def test_edus_wait_for_a_disk_that_is_full(
         full = False
         await trio.sleep(300)
         assert taken == [0, 1]
-
-
-def test_a_cache_holds_so_many_bytes_and_drops_what_was_not_used() -> None:
-    cache: ByteCache[str, int] = ByteCache(100)
-    for number, key in enumerate("abc"):
-        cache.put(key, number, 30)
-    assert cache.get("a") == 0
-    cache.put("d", 3, 30)
-    assert (len(cache), cache.get("b"), cache.get("a")) == (3, None, 0)
-    cache.put("a", 9, 60)
-    assert (cache.get("a"), len(cache)) == (9, 2)
-    cache.put("huge", 1, 1000)  # the last one stays, whatever its size
-    assert len(cache) == 1
-    cache.drop("nothing")
-    cache.clear()
-    assert (len(cache), cache.get("huge")) == (0, None)

@@ -35,6 +35,17 @@ def test_putting_again_replaces_value_and_cost() -> None:
     assert (cache.get("a"), cache.size, len(cache)) == (None, 0, 0)
 
 
+def test_what_is_dropped_gives_its_bytes_back() -> None:
+    cache: ByteCache[str, int] = ByteCache(100)
+    cache.put("a", 1, 30)
+    cache.put("b", 2, 40)
+    cache.drop("a")
+    cache.drop("nothing")
+    assert (cache.get("a"), cache.get("b"), cache.size) == (None, 2, 40)
+    cache.clear()
+    assert (cache.get("b"), cache.size, len(cache)) == (None, 0, 0)
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60)), max_size=80))
 def test_the_limit_is_never_passed(puts: list[tuple[int, int]]) -> None:
     cache: ByteCache[int, int] = ByteCache(100)
