@@ -10,7 +10,7 @@ from hypothesis import settings
 # No deadline: on a busy machine an example can take any time without anything being wrong. What must be fast
 # has a test of its own that counts CPU time.
 settings.register_profile("minihs", deadline=None)
-# A new example must not stop somebody else's change from landing: where CI is set, the examples are always the
-# same. New ones are looked for everywhere else.
+# A new example must not stop somebody else's change from landing: where CI is set, the examples are always
+# the same. New ones are looked for everywhere else.
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "minihs")
