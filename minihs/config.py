@@ -72,8 +72,9 @@ class Registration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     mode: Annotated[
         Literal["closed", "token", "open"],
         Meta(
-            description='"closed": only `minihs user add` makes accounts. "token": with a token that '
-            'you hand out. "open": anybody. Think twice: open servers attract spam.'
+            description='"closed": only `minihs user add` makes accounts, and who has a link of `minihs user '
+            'invite`. "token": the same, and apps offer it. "open": anybody. Think twice: open servers '
+            "attract spam."
         ),
     ] = "closed"
     shared_secret: Annotated[
@@ -157,6 +158,28 @@ class Media(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = False
 
 
+class Turn(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A TURN server, through which calls go when there is no direct way."""
+
+    uris: Annotated[
+        list[str],
+        Meta(
+            description='Where it is: ["turn:turn.example.org?transport=udp", "turns:turn.example.org"]. '
+            "Empty: apps are told of none."
+        ),
+    ] = []
+    shared_secret: Annotated[
+        str,
+        Meta(
+            description="What coturn calls static-auth-secret. From it each user gets credentials that end "
+            "by themselves. Keep it secret."
+        ),
+    ] = ""
+    lifetime_minutes: Annotated[
+        int, Meta(description="How long a user's credentials are good, in minutes.", ge=1, le=43_200)
+    ] = 1440
+
+
 class Support(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Whom to ask for help: /.well-known/matrix/support announces what is not empty."""
 
@@ -218,6 +241,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rate_limits: RateLimits = RateLimits()
     rooms: RoomDefaults = RoomDefaults()
     media: Media = Media()
+    turn: Turn = Turn()
     support: Support = Support()
 
     @property
@@ -279,6 +303,11 @@ def check(config: Config, base: Path) -> Config:
         raise ConfigError(f"rooms.default_version must be one of {', '.join(ROOM_VERSIONS)}.")
     if config.media.remote_cache_mib < config.media.max_remote_mib:
         raise ConfigError("media.remote_cache_mib must be at least media.max_remote_mib: one file fills it.")
+    for uri in config.turn.uris:
+        if not uri.startswith(("turn:", "turns:")):
+            raise ConfigError(f"turn.uris: {uri!r} must begin with turn: or turns:.")
+    if bool(config.turn.uris) != bool(config.turn.shared_secret):
+        raise ConfigError("[turn]: give both uris and shared_secret, or neither.")
     check_networks("federation.allow_networks", config.federation.allow_networks)
     for listen in config.listen:
         check_listen(listen)
@@ -346,7 +375,8 @@ def all_keys(
 def description(table: str, name: str) -> str:
     """What a key means, in a sentence or two."""
     structs = {"": Config, "listen": Listen, "registration": Registration, "federation": Federation}
-    structs |= {"rate_limits": RateLimits, "rooms": RoomDefaults, "media": Media, "support": Support}
+    structs |= {"rate_limits": RateLimits, "rooms": RoomDefaults, "media": Media, "turn": Turn}
+    structs |= {"support": Support}
     hint = get_type_hints(structs[table], include_extras=True)[name]
     return next(meta.description for meta in hint.__metadata__ if isinstance(meta, Meta)) or ""
 

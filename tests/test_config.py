@@ -109,6 +109,8 @@ class TestRefusals:
             ('server_name = "a"\n[federation]\nallow_networks = ["home"]', "allow_networks"),
             ('server_name = "a"\ndelegated_server = "https://b"', "delegated_server"),
             ('server_name = "a"\npublic_base_url = "b"', "public_base_url"),
+            ('server_name = "a"\n[turn]\nuris = ["stun:b"]\nshared_secret = "s"', "turns:"),
+            ('server_name = "a"\n[turn]\nuris = ["turn:b"]', "both"),
             ('server_name = "a"\nlisten = []', "listen"),
             ('server_name = "a"\n[[listen]]\naddress = "8448"', "address:port"),
             ('server_name = "a"\n[[listen]]\naddress = ":8448"', "address:port"),

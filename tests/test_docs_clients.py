@@ -22,7 +22,6 @@ LATER = re.compile(r"oauth|auth_metadata|appservice|application services|/app/v1
 """What may be left for later: OAuth, application services, calls and the delayed events that they use."""
 
 NOT_YET = {
-    "/_matrix/client/v1/login/get_token",
     "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync",
     "sliding sync state",
 }

@@ -71,6 +71,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--config", type=Path, help=CONFIG_HELP)
     add.set_defaults(verb=do_user_add)
+    invite = user.add_parser(
+        "invite", help="print a link with which somebody makes one account", allow_abbrev=False
+    )
+    invite.add_argument("--days", type=int, default=7, help="how long it is good (default: 7)")
+    invite.add_argument("--config", type=Path, help=CONFIG_HELP)
+    invite.set_defaults(verb=do_user_invite)
 
     push = verbs.add_parser("push", help="notifications", allow_abbrev=False).add_subparsers(
         metavar="VERB", required=True
@@ -143,6 +149,12 @@ def do_user_add(options: argparse.Namespace) -> int:
     return user.add(
         options.config, options.name, is_admin=options.admin, password_stdin=options.password_stdin
     )
+
+
+def do_user_invite(options: argparse.Namespace) -> int:
+    from minihs.cli import user
+
+    return user.invite(options.config, options.days)
 
 
 def do_push_test(options: argparse.Namespace) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`minihs user add`: make an account, whether or not the server is running.
+"""`minihs user add` and `minihs user invite`: accounts, whether or not the server is running.
 
 One process at a time has the database open. So a running server is asked, through the socket in its data
 folder, and does it itself; without one, the database is opened here.
@@ -10,16 +10,20 @@ from __future__ import annotations
 import getpass
 import sys
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from minihs.cli import admin_socket, settings
+from minihs.cli.asking import when
 from minihs.config import Config, ConfigError
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.ids import localpart_of
 from minihs.runtime import Runtime
 from minihs.store.database import Database
+from minihs.users.accounts import MAX_INVITATION_DAYS
 from minihs.users.service import Users
+from minihs.web.routes.client.fallback import INVITATION_PAGE
 
 
 def add(path: Path | None, name: str, *, is_admin: bool, password_stdin: bool) -> int:
@@ -35,6 +39,28 @@ def add(path: Path | None, name: str, *, is_admin: bool, password_stdin: bool) -
         return 1
     print(f"Made the account {user_id}{', an administrator' if is_admin else ''}.")
     return 0
+
+
+def invite(path: Path | None, days: int) -> int:
+    """Print a link with which one person may make one account."""
+    config = settings.require(path)
+    if not 1 <= days <= MAX_INVITATION_DAYS:
+        raise ConfigError(f"--days must be from 1 to {MAX_INVITATION_DAYS}.")
+    made = admin_socket.ask(config, "/_minihs/admin/invitations", {"days": days})
+    if made is None:
+        made = trio.run(invite_directly, config, days)
+    base = config.public_base_url.rstrip("/") or f"https://{config.server_name}"
+    # Behind a #, the token is not sent with the request for the page, so no log has it.
+    print(f"{base}{INVITATION_PAGE}#{made['token']}")
+    print(f"This link makes one account. It is good until {when(made['expires_ts'])}.", file=sys.stderr)
+    return 0
+
+
+async def invite_directly(config: Config, days: int) -> dict[str, Any]:
+    runtime = Runtime()
+    config.data_path.mkdir(parents=True, exist_ok=True)
+    async with Database.open(config.database_path, runtime) as db:
+        return await Users(db, runtime, config).accounts.invite(days)
 
 
 def local_name(name: str, config: Config) -> str:

@@ -15,13 +15,18 @@ def add(tx: Tx, digest: bytes, *, uses: int | None, expires_ts: int | None, now:
     )
 
 
+_GOOD = "(uses_left IS NULL OR uses_left > 0) AND (expires_ts IS NULL OR expires_ts > ?)"
+
+
 def is_valid(db: Reader, digest: bytes, *, now: int) -> bool:
-    row = db.execute(
-        "SELECT 1 FROM registration_tokens WHERE digest = ? AND (uses_left IS NULL OR uses_left > 0) "
-        "AND (expires_ts IS NULL OR expires_ts > ?)",
-        (digest, now),
-    ).fetchone()
-    return row is not None
+    sql = f"SELECT 1 FROM registration_tokens WHERE digest = ? AND {_GOOD}"
+    return db.execute(sql, (digest, now)).fetchone() is not None
+
+
+def any_valid(db: Reader, *, now: int) -> bool:
+    """Has somebody an invitation that is still good?"""
+    sql = f"SELECT 1 FROM registration_tokens WHERE {_GOOD} LIMIT 1"
+    return db.execute(sql, (now,)).fetchone() is not None
 
 
 def use(tx: Tx, digest: bytes, *, now: int) -> bool:

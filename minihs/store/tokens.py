@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Access, refresh and OpenID tokens, by their SHA-256 (client-server-api, "Refreshing access tokens").
+"""Access, refresh, login and OpenID tokens, by their SHA-256 (client-server-api, "Refreshing access tokens").
 
 A client that asks for refresh tokens gets pairs. Exchanging a refresh token makes a new pair, and the old
 refresh token stays good until one of the new pair is used, since the answer with it may have been lost.
@@ -117,6 +117,21 @@ def _drop_pair(tx: Tx, refresh_id: int) -> None:
 def delete_of_device(tx: Tx, user_id: str, device_id: str) -> None:
     for table in ("access_tokens", "refresh_tokens"):
         tx.execute(f"DELETE FROM {table} WHERE user_id = ? AND device_id = ?", (user_id, device_id))
+
+
+def add_login_token(
+    tx: Tx, digest: bytes, user_id: str, device_id: str, expires_ts: int, *, now: int
+) -> None:
+    tx.execute("DELETE FROM login_tokens WHERE expires_ts <= ?", (now,))
+    tx.execute("INSERT INTO login_tokens VALUES (?, ?, ?, ?)", (digest, user_id, device_id, expires_ts))
+
+
+def use_login_token(tx: Tx, digest: bytes, *, now: int) -> str | None:
+    """Whose token it was, once; None if it is not valid, or not any more."""
+    row = tx.execute(
+        "DELETE FROM login_tokens WHERE digest = ? AND expires_ts > ? RETURNING user_id", (digest, now)
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def add_openid_token(tx: Tx, digest: bytes, user_id: str, expires_ts: int, *, now: int) -> None:

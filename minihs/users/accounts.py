@@ -27,13 +27,16 @@ from minihs.users import ports
 from minihs.users.interactive import DUMMY, REGISTRATION_TOKEN, Interactions, Session, always
 from minihs.users.logins import Logins
 from minihs.users.passwords import MAX_PASSWORD_BYTES, Passwords
-from minihs.users.secrets import digest, new_localpart
+from minihs.users.secrets import digest, new_localpart, new_secret
 from minihs.users.sessions import NewSession, delete_devices
 
 type JsonObject = dict[str, Any]
 
 LEAVING_PATIENCE_S = 5
 """A room whose servers don't answer would keep the client waiting."""
+
+DAY_MS = 86_400_000
+MAX_INVITATION_DAYS = 365
 
 log = structlog.get_logger(__name__)
 
@@ -65,20 +68,17 @@ class Accounts:
 
     async def register(self, body: JsonObject, remote_address: str | None) -> JsonObject:
         """POST /register, for a person."""
-        mode = self._config.registration.mode
-        if mode == "closed":
-            raise forbidden("Registration is closed on this server.")
+        flows = self._registration_flows()
         username = optional_text(body, "username")
         password = optional_text(body, "password", limit=MAX_PASSWORD_BYTES)
         session = self._logins.asked_session(body, remote_address)
         if username is not None:
             self.check_available(username)
-        stage = REGISTRATION_TOKEN if mode == "token" else DUMMY
         confirmed = await self._interactions.confirm(
             body.get("auth"),
             action="register",
             user_id=None,
-            flows=[[stage]],
+            flows=flows,
             stages={DUMMY: always, REGISTRATION_TOKEN: self._check_registration_token},
         )
         if password is None:
@@ -90,6 +90,16 @@ class Accounts:
             session=None if flag(body, "inhibit_login") else session,
             registration_token=confirmed.notes.get("registration_token"),
         )
+
+    def _registration_flows(self) -> list[list[str]]:
+        """Closed registration, too, is open to who was invited (`minihs user invite`)."""
+        mode = self._config.registration.mode
+        flows = [[DUMMY]] if mode == "open" else []
+        if mode == "token" or registration.any_valid(self._db.read, now=self._runtime.clock.now_ms()):
+            flows.append([REGISTRATION_TOKEN])
+        if not flows:
+            raise forbidden("Registration is closed on this server.")
+        return flows
 
     def check_available(self, username: str) -> str:
         """The user id that this name would give; M_INVALID_USERNAME or M_USER_IN_USE."""
@@ -144,9 +154,15 @@ class Accounts:
             lambda tx: registration.add(tx, digest(token), uses=uses, expires_ts=expires_ts, now=now)
         )
 
+    async def invite(self, days: int) -> JsonObject:
+        """A token for one account: {"token", "expires_ts"}. Whatever the registration mode."""
+        token = new_secret(self._runtime.random, "mhi")
+        expires_ts = self._runtime.clock.now_ms() + days * DAY_MS
+        await self.create_registration_token(token=token, expires_ts=expires_ts)
+        return {"token": token, "expires_ts": expires_ts}
+
     def is_valid_registration_token(self, token: str) -> bool:
-        if self._config.registration.mode == "closed":
-            raise forbidden("Registration is closed on this server.")
+        self._registration_flows()  # or refuse
         return registration.is_valid(self._db.read, digest(token), now=self._runtime.clock.now_ms())
 
     async def _check_registration_token(self, auth: JsonObject, session: Session) -> None:

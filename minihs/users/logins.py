@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proving who one is by a password: POST /login, and the password stage of User-Interactive Authentication.
+"""Proving who one is: POST /login by password or token, and the password stage of User-Interactive
+Authentication.
 
 (client-server-api, "Login", "Identifier types".)
 """
@@ -14,24 +15,33 @@ from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param
 from minihs.matrix.fields import flag, identifier, optional_text, required_text
 from minihs.matrix.ids import domain_of, is_user_id, localpart_of
 from minihs.requester import Requester
+from minihs.runtime import Runtime
+from minihs.store import tokens as token_store
 from minihs.store import users as user_store
 from minihs.store.database import Database, Tx
 from minihs.users.failures import LoginFailures
 from minihs.users.interactive import PASSWORD, Interactions, Session
 from minihs.users.passwords import MAX_PASSWORD_BYTES, Passwords
+from minihs.users.secrets import digest, new_secret
 from minihs.users.sessions import NewSession, Sessions, locked_error
 
 type JsonObject = dict[str, Any]
 
 MAX_DEVICE_NAME = 255
 
+TOKEN = "m.login.token"  # noqa: S105 - the name of a login type
+
+LOGIN_TOKEN_LIFETIME_MS = 120_000
+"""For the way from one device to the other, which may be somebody typing."""
+
 
 class Logins:
-    """Passwords put to use, for one server."""
+    """Passwords and login tokens put to use, for one server."""
 
     def __init__(
         self,
         db: Database,
+        runtime: Runtime,
         config: Config,
         sessions: Sessions,
         interactions: Interactions,
@@ -39,6 +49,7 @@ class Logins:
         failures: LoginFailures,
     ) -> None:
         self._db = db
+        self._runtime = runtime
         self._config = config
         self._sessions = sessions
         self._interactions = interactions
@@ -52,9 +63,11 @@ class Logins:
             raise MatrixError(
                 400, "M_APPSERVICE_LOGIN_UNSUPPORTED", "Application services can't log in on this server."
             )
-        if kind != PASSWORD:
+        if kind not in (PASSWORD, TOKEN):
             raise MatrixError(400, "M_UNKNOWN", "This login type is not offered.")
         session = self.asked_session(body, remote_address)
+        if kind == TOKEN:
+            return await self._login_by_token(required_text(body, "token"), session)
         user = await self._authenticated(body)
         if user.locked:
             raise locked_error()
@@ -67,6 +80,34 @@ class Logins:
 
         await self._db.write(write)
         return self.welcome(user.user_id, session)
+
+    async def _login_by_token(self, token: str, session: NewSession) -> JsonObject:
+        def write(tx: Tx) -> str:
+            user_id = token_store.use_login_token(tx, digest(token), now=session.now)
+            user = None if user_id is None else user_store.get(tx, user_id)
+            if user is None:
+                raise forbidden("The login token is unknown, too old, or has been used.")
+            if user.locked:
+                raise locked_error()
+            session.begin(tx, user.user_id)
+            return user.user_id
+
+        return self.welcome(await self._db.write(write), session)
+
+    async def new_token(self, requester: Requester, body: JsonObject) -> JsonObject:
+        """POST /login/get_token: let another device in, once and soon. Each takes the password anew."""
+        await self.confirm_password(requester, "let another device log in", body.get("auth"))
+        token = new_secret(self._runtime.random, "mhl")
+        now = self._runtime.clock.now_ms()
+        expires_ts = now + LOGIN_TOKEN_LIFETIME_MS
+
+        def write(tx: Tx) -> None:
+            token_store.add_login_token(
+                tx, digest(token), requester.user_id, requester.device_id, expires_ts, now=now
+            )
+
+        await self._db.write(write)
+        return {"login_token": token, "expires_in_ms": LOGIN_TOKEN_LIFETIME_MS}
 
     async def _authenticated(self, body: JsonObject) -> user_store.User:
         """Whose password this is; M_FORBIDDEN without saying what was wrong."""

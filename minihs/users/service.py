@@ -57,7 +57,7 @@ class Users:
         self.sessions = Sessions(db, runtime)
         self.interactions = Interactions(runtime)
         failures = LoginFailures(runtime.clock, enabled=config.rate_limits.enabled)
-        self.logins = Logins(db, config, self.sessions, self.interactions, passwords, failures)
+        self.logins = Logins(db, runtime, config, self.sessions, self.interactions, passwords, failures)
         self.accounts = Accounts(db, runtime, config, self.logins, self.interactions, passwords, rooms)
         self.shared_secret = SharedSecretRegistration(runtime, config, self.accounts, self.sessions)
         self.devices = Devices(db, self.logins)

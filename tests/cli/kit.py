@@ -95,6 +95,17 @@ def get(port: int, path: str, context: ssl.SSLContext | None = None) -> tuple[in
         connection.close()
 
 
+def post(port: int, path: str, body: dict[str, Any], token: str = "") -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection("localhost", port, timeout=10)
+    try:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("POST", path, json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
 @contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[Process]:
     process = Process(folder, *arguments)

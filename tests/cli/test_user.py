@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`minihs user add`, with the server down and with the server up."""
+"""`minihs user add` and `minihs user invite`, with the server down and with the server up."""
 
 from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from minihs.runtime import Runtime
 from minihs.store import users as user_store
 from minihs.store.database import Database
 
-from .kit import free_port, minihs, serving
+from .kit import free_port, minihs, post, serving
 
 
 @pytest.fixture
@@ -93,3 +94,40 @@ async def test_without_a_terminal_it_says_how_to_give_the_password(folder: Path)
     assert result.returncode != 0
     assert "--password-stdin" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def the_link(result: Any) -> str:
+    assert result.returncode == 0, result.stderr
+    assert "until" in result.stderr
+    base, _, token = result.stdout.strip().partition("#")
+    assert base == "https://example.org/_matrix/static/client/invitation/"
+    return str(token)
+
+
+async def test_an_invitation_made_while_the_server_is_down_or_up_makes_one_account(folder: Path) -> None:
+    port = int(config.load(folder / "minihs.toml", {}).listen[0].tcp[1])
+    tokens = [the_link(minihs("user", "invite", cwd=folder))]
+    with serving(folder) as server:
+        server.wait_until_ready(port)
+        tokens.append(the_link(minihs("user", "invite", "--days", "1", cwd=folder)))
+        for token, name in zip(tokens, ["carol", "dan"], strict=True):
+            body = {
+                "username": name,
+                "password": "open sesame",
+                "inhibit_login": True,
+                "auth": {"type": "m.login.registration_token", "token": token},
+            }
+            status, answer = post(port, "/_matrix/client/v3/register", body)
+            assert (status, answer["user_id"]) == (200, f"@{name}:example.org")
+        status, _ = post(port, "/_matrix/client/v3/register", {**body, "username": "eve"})
+        assert status == 403
+        assert server.stop() == 0
+    assert await stored(folder, "@carol:example.org") is not None
+    assert await stored(folder, "@eve:example.org") is None
+
+
+@pytest.mark.parametrize("days", ["0", "366", "-1"])
+def test_an_invitation_has_an_end(folder: Path, days: str) -> None:
+    result = minihs("user", "invite", f"--days={days}", cwd=folder)
+    assert result.returncode == 2
+    assert "--days" in result.stderr

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from minihs.federation import peers
 from minihs.matrix.errors import invalid_param, not_found
-from minihs.matrix.fields import flag, optional_text, required_text
+from minihs.matrix.fields import flag, number, optional_text, required_text
 from minihs.matrix.ids import is_server_name
 from minihs.rooms import explain
+from minihs.users.accounts import MAX_INVITATION_DAYS
 from minihs.users.passwords import MAX_PASSWORD_BYTES
 from minihs.web.routing import NONE, Call, JsonObject, Routes
 
@@ -27,6 +28,15 @@ async def add_user(call: Call) -> JsonObject:
         flag(body, "admin"),
     )
     return {"user_id": user_id}
+
+
+@routes.post("/_minihs/admin/invitations", auth=NONE)
+async def invite_user(call: Call) -> JsonObject:
+    """{"days": 7} -> {"token": ..., "expires_ts": ...}: good for one account"""
+    days = number(await call.json(), "days", 0)
+    if not 1 <= days <= MAX_INVITATION_DAYS:
+        raise invalid_param(f"days must be from 1 to {MAX_INVITATION_DAYS}.")
+    return await call.services.users.accounts.invite(days)
 
 
 @routes.post("/_minihs/admin/push_test", auth=NONE)

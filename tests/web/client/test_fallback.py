@@ -13,6 +13,8 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from minihs.web.routes.client.fallback import INVITATION_PAGE
+
 from .kit import PASSWORD, TestServer, open_server
 
 LOGIN = "/_matrix/static/client/login/"
@@ -106,3 +108,10 @@ async def test_nothing_from_outside_is_part_of_a_page_as_it_is(server: TestServe
     assert bad.headers["Content-Type"].startswith("application/json")
     not_a_form = await server.house.ask("POST", stage_path("m.login.password", "x"), body=b"\xff=1")
     assert (not_a_form.status, not_a_form.json["errcode"]) == (400, "M_INVALID_PARAM")
+
+
+async def test_an_invitation_links_to_a_page_that_makes_the_account(server: TestServer) -> None:
+    for path in (INVITATION_PAGE, INVITATION_PAGE.rstrip("/")):
+        script = script_of(await server.ask("GET", path))
+        assert "/_matrix/client/v3/register" in script
+        assert "location.hash" in script

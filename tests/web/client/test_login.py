@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from minihs.store import users as user_store
 from minihs.users.passwords import Passwords
 
 from .kit import PASSWORD, Client, TestServer, refused
@@ -23,9 +24,10 @@ def password_login(user: Any, password: Any = PASSWORD, **more: Any) -> dict[str
     }
 
 
-async def test_password_login_is_offered(server: TestServer) -> None:
+async def test_login_by_password_and_token_is_offered(server: TestServer) -> None:
     answer = await server.ask("GET", "/login")
-    assert answer.json == {"flows": [{"type": "m.login.password"}]}
+    flows = [{"type": "m.login.password"}, {"type": "m.login.token", "get_login_token": True}]
+    assert answer.json == {"flows": flows}
 
 
 @pytest.mark.parametrize("user", ["alice", "@alice:example.org", "Alice", "@ALICE:example.org"])
@@ -70,7 +72,10 @@ async def test_the_old_form_with_user_works_and_so_does_r0(server: TestServer) -
         (password_login("alice", device_id="x" * 300), 400, "M_INVALID_PARAM"),
         (password_login("alice", device_id="a\0b"), 400, "M_INVALID_PARAM"),
         (password_login("alice", refresh_token="yes"), 400, "M_BAD_JSON"),
-        ({"type": "m.login.token", "token": "x"}, 400, "M_UNKNOWN"),
+        ({"type": "m.login.token", "token": "x"}, 403, "M_FORBIDDEN"),
+        ({"type": "m.login.token", "token": 7}, 400, "M_BAD_JSON"),
+        ({"type": "m.login.token"}, 400, "M_MISSING_PARAM"),
+        ({"type": "m.login.sso"}, 400, "M_UNKNOWN"),
         ({"type": "m.login.application_service"}, 400, "M_APPSERVICE_LOGIN_UNSUPPORTED"),
         ({"type": []}, 400, "M_BAD_JSON"),
         ({}, 400, "M_MISSING_PARAM"),
@@ -122,6 +127,74 @@ async def test_logout_all_ends_all_devices_of_this_user_only(server: TestServer)
     for client in (alice, other):
         assert refused(await client.get("/account/whoami"), 401, "M_UNKNOWN_TOKEN")
     assert (await bob.get("/account/whoami")).status == 200
+
+
+GET_TOKEN = "/_matrix/client/v1/login/get_token"
+
+
+def token_login(token: str) -> dict[str, Any]:
+    return {"type": "m.login.token", "token": token, "device_id": "TABLET"}
+
+
+class TestLoginToken:
+    """One device lets another in."""
+
+    async def test_it_logs_in_once_as_who_asked_for_it(self, server: TestServer) -> None:
+        alice = await server.user("alice")
+        made = await alice.confirmed("POST", GET_TOKEN, {})
+        assert made.status == 200
+        assert made.json["expires_in_ms"] == 120_000
+        body = token_login(made.json["login_token"])
+        answer = await server.ask("POST", "/login", body)
+        assert answer.status == 200
+        assert (answer.json["user_id"], answer.json["device_id"]) == (alice.user_id, "TABLET")
+        assert (await Client(server, answer.json).get("/account/whoami")).status == 200
+        assert refused(await server.ask("POST", "/login", body), 403, "M_FORBIDDEN")
+        assert (await alice.get("/capabilities")).json["capabilities"]["m.get_login_token"]["enabled"]
+
+    async def test_of_two_who_use_it_at_once_one_is_let_in(self, server: TestServer) -> None:
+        alice = await server.user("alice")
+        body = token_login((await alice.confirmed("POST", GET_TOKEN, {})).json["login_token"])
+        statuses = []
+
+        async def log_in() -> None:
+            statuses.append((await server.ask("POST", "/login", body)).status)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in)
+            nursery.start_soon(log_in)
+        assert sorted(statuses) == [200, 403]
+
+    async def test_each_takes_the_password_anew(self, server: TestServer) -> None:
+        alice = await server.user("alice")
+        assert (await alice.confirmed("POST", GET_TOKEN, {}, password="wrong")).status == 401
+        assert (await alice.confirmed("POST", GET_TOKEN, {})).status == 200
+        again = await alice.post(GET_TOKEN, b"")
+        assert again.status == 401
+        assert again.json["flows"] == [{"stages": ["m.login.password"]}]
+        assert len(server.rows("SELECT * FROM login_tokens")) == 1
+
+    async def test_it_expires(self, server: TestServer) -> None:
+        alice = await server.user("alice")
+        body = token_login((await alice.confirmed("POST", GET_TOKEN, {})).json["login_token"])
+        server.clock.step(120_000)
+        assert refused(await server.ask("POST", "/login", body), 403, "M_FORBIDDEN")
+        await alice.confirmed("POST", GET_TOKEN, {})
+        assert len(server.rows("SELECT * FROM login_tokens")) == 1
+
+    async def test_it_ends_with_the_device_that_asked(self, server: TestServer) -> None:
+        alice = await server.user("alice")
+        body = token_login((await alice.confirmed("POST", GET_TOKEN, {})).json["login_token"])
+        await alice.post("/logout", {})
+        assert refused(await server.ask("POST", "/login", body), 403, "M_FORBIDDEN")
+
+    async def test_a_locked_account_is_not_let_in_but_the_token_stays(self, server: TestServer) -> None:
+        alice = await server.user("alice")
+        body = token_login((await alice.confirmed("POST", GET_TOKEN, {})).json["login_token"])
+        await server.db.write(lambda tx: user_store.set_locked(tx, alice.user_id, True))
+        assert refused(await server.ask("POST", "/login", body), 401, "M_USER_LOCKED")
+        await server.db.write(lambda tx: user_store.set_locked(tx, alice.user_id, False))
+        assert (await server.ask("POST", "/login", body)).status == 200
 
 
 class TestRefresh:
@@ -204,9 +277,12 @@ class TestSecrets:
         answer = await alice.confirmed("POST", "/account/password", {"new_password": new_password})
         assert answer.status == 200
         openid = (await alice.post(f"{alice.path}/openid/request_token", {})).json["access_token"]
+        login = (await alice.confirmed("POST", GET_TOKEN, {}, password=new_password)).json["login_token"]
+        invitation = (await server.users.accounts.invite(days=1))["token"]
         stored = everything_in(tmp_path)
         assert b"@alice:example.org" in stored
-        for secret in (PASSWORD, new_password, alice.token, alice.login["refresh_token"], openid):
+        tokens = (alice.token, alice.login["refresh_token"], openid, login, invitation)
+        for secret in (PASSWORD, new_password, *tokens):
             assert secret.encode() not in stored
 
     async def test_tokens_have_at_least_128_bits(self, server: TestServer) -> None:

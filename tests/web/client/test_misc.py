@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +28,7 @@ from minihs.web.routes.client import (
 )
 from minihs.web.routing import Auth, Route
 
-from .kit import PASSWORD, TestServer, refused
+from .kit import PASSWORD, TestServer, open_server, refused
 
 MODULES = [
     account,
@@ -42,6 +46,22 @@ MODULES = [
     to_device,
 ]
 ROUTES: list[Route] = [route for module in MODULES for route in module.routes.all]
+
+
+class TestTurn:
+    async def test_without_a_turn_server_clients_go_on(self, server: TestServer) -> None:
+        assert (await (await server.user("alice")).get("/voip/turnServer")).json == {}
+
+    async def test_credentials_are_what_the_turn_server_computes(self, tmp_path: Path) -> None:
+        settings = {"uris": ["turn:turn.example.org?transport=udp"], "shared_secret": "between us"}
+        async with open_server(tmp_path, turn={**settings, "lifetime_minutes": 60}) as server:
+            alice = await server.user("alice")
+            answer = (await alice.get("/voip/turnServer")).json
+        expiry, _, user_id = answer["username"].partition(":")
+        assert (int(expiry), user_id) == (server.clock.now_ms() // 1000 + 3600, alice.user_id)
+        mac = hmac.new(b"between us", answer["username"].encode(), hashlib.sha1).digest()
+        assert base64.b64decode(answer["password"]) == mac
+        assert (answer["uris"], answer["ttl"]) == (settings["uris"], 3600)
 
 
 class TestPresence:

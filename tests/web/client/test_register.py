@@ -218,6 +218,28 @@ class TestTokens:
             server.clock.step(2000)
             assert (await server.ask("GET", self.VALIDITY + "t")).json == {"valid": False}
 
+    @pytest.mark.parametrize("mode", ["closed", "token", "open"])
+    async def test_an_invitation_is_good_for_one_account_in_every_mode(
+        self, tmp_path: Path, mode: str
+    ) -> None:
+        async with open_server(tmp_path, registration={"mode": mode}) as server:
+            token = (await server.users.accounts.invite(days=7))["token"]
+            challenge = await server.ask("POST", "/register", NEW)
+            assert {"stages": ["m.login.registration_token"]} in challenge.json["flows"]
+            assert (await server.ask("GET", self.VALIDITY + token)).json == {"valid": True}
+            assert (await server.ask("POST", "/register", {**NEW, **self.auth(token)})).status == 200
+            again = await server.ask("POST", "/register", {**NEW, "username": "bob", **self.auth(token)})
+            assert again.status in (401, 403)
+            assert len(server.rows("SELECT * FROM users")) == 1
+
+    async def test_where_registration_is_closed_an_old_invitation_opens_nothing(self, tmp_path: Path) -> None:
+        async with open_server(tmp_path, registration={"mode": "closed"}) as server:
+            token = (await server.users.accounts.invite(days=7))["token"]
+            server.clock.step(7 * 86_400_000 + 1)
+            answer = await server.ask("POST", "/register", {**NEW, **self.auth(token)})
+            assert refused(answer, 403, "M_FORBIDDEN")
+            assert refused(await server.ask("GET", self.VALIDITY + token), 403, "M_FORBIDDEN")
+
     @pytest.mark.parametrize(
         ("token", "errcode"),
         [

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages for clients that can't do a login or a stage of authentication themselves: they open one of these in
-a browser (client-server-api, "Login Fallback", "User-Interactive Authentication API", "Fallback").
+a browser (client-server-api, "Login Fallback", "User-Interactive Authentication API", "Fallback"). And the
+page that an invitation links to (`minihs user invite`).
 
 No page needs anything from elsewhere, and the content security policy lets none in. Whatever is put into a
 page is escaped; the scripts are constants.
@@ -20,6 +21,8 @@ from minihs.web.routing import NONE, Answer, Call, Routes
 routes = Routes()
 
 MAX_FIELDS = 10
+
+INVITATION_PAGE = "/_matrix/static/client/invitation/"
 
 _STYLE = (
     "body{font-family:sans-serif;max-width:24em;margin:3em auto;padding:0 1em}"
@@ -69,9 +72,42 @@ form.addEventListener("submit", async (event) => {
 });
 """
 
+_INVITATION = """
+const form = document.querySelector("form"), problem = document.querySelector("#problem");
+form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (form.password.value !== form.again.value) {
+        problem.textContent = "The two passwords differ.";
+        return;
+    }
+    const answer = await fetch("/_matrix/client/v3/register", {
+        method: "POST",
+        headers: {"Content-Type": "application/json"},
+        body: JSON.stringify({
+            username: form.user.value,
+            password: form.password.value,
+            inhibit_login: true,
+            auth: {type: "m.login.registration_token", token: location.hash.slice(1)},
+        }),
+    });
+    const body = await answer.json();
+    if (!answer.ok) {
+        problem.textContent = body.error || "This link is not good.";
+        return;
+    }
+    form.replaceWith("Your account is " + body.user_id + ". Log in to it with a Matrix app.");
+});
+"""
+
 _LOGIN_FIELDS = (
     '<label>User name<input name="user" autocomplete="username" required></label>'
     '<label>Password<input name="password" type="password" autocomplete="current-password" required></label>'
+)
+
+_INVITATION_FIELDS = (
+    '<label>User name<input name="user" autocomplete="username" autocapitalize="none" required></label>'
+    '<label>Password<input name="password" type="password" autocomplete="new-password" required></label>'
+    '<label>Once more<input name="again" type="password" autocomplete="new-password" required></label>'
 )
 
 _FORMS = {
@@ -85,6 +121,12 @@ _FORMS = {
 async def login_page(_: Call) -> Answer:
     form = f"<form>{_LOGIN_FIELDS}<p id=problem></p><button>Log in</button></form>"
     return _page("Log in", form, script=_LOGIN)
+
+
+@routes.get(INVITATION_PAGE, also=[INVITATION_PAGE.rstrip("/")], auth=NONE, limit="lookup")
+async def invitation_page(_: Call) -> Answer:
+    form = f"<form>{_INVITATION_FIELDS}<p id=problem></p><button>Make my account</button></form>"
+    return _page("Welcome", form, script=_INVITATION)
 
 
 @routes.get("/_matrix/client/v3/auth/{stage}/fallback/web", auth=NONE, limit="lookup")

@@ -7,21 +7,28 @@ from minihs.matrix.fields import required_text
 from minihs.requester import Requester
 from minihs.users.sessions import Sessions
 from minihs.web.requester import access_token, authenticate
-from minihs.web.routing import NONE, Call, JsonObject, Routes
+from minihs.web.routing import CLIENT, NONE, Call, JsonObject, Routes
 
 routes = Routes()
 
+V1 = "/_matrix/client/v1"
 V3 = "/_matrix/client/v3"
 
 
 @routes.get(f"{V3}/login", auth=NONE)
 async def login_flows(_: Call) -> JsonObject:
-    return {"flows": [{"type": "m.login.password"}]}
+    return {"flows": [{"type": "m.login.password"}, {"type": "m.login.token", "get_login_token": True}]}
 
 
 @routes.post(f"{V3}/login", auth=NONE, limit="login")
 async def login(call: Call) -> JsonObject:
     return await call.services.users.logins.login(await call.json(), call.remote_address)
+
+
+@routes.post(f"{V1}/login/get_token", auth=CLIENT, limit="registration")
+async def login_token(call: Call) -> JsonObject:
+    body = await call.json(optional=True)
+    return await call.services.users.logins.new_token(call.requester, body)
 
 
 @routes.post(f"{V3}/refresh", auth=NONE, limit="login")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small things that clients ask for: presence, OpenID, and what this server has none of."""
+"""Small things that clients ask for: presence, OpenID, TURN, and what this server has none of."""
 
 from __future__ import annotations
 
 from minihs.matrix.errors import not_found
+from minihs.users import turn
 from minihs.web.routing import CLIENT, Answer, Call, JsonObject, Routes
 
 routes = Routes()
@@ -28,9 +29,10 @@ async def openid_token(call: Call, user_id: str) -> JsonObject:
     return await call.services.users.new_openid_token(call.requester, user_id)
 
 
-@routes.get(f"{V3}/voip/turnServer", auth=CLIENT)
-async def turn_server(_: Call) -> JsonObject:
-    return {}
+@routes.get(f"{V3}/voip/turnServer", auth=CLIENT, limit="lookup")
+async def turn_server(call: Call) -> JsonObject:
+    now = call.services.runtime.clock.now_ms()
+    return turn.credentials(call.services.config.turn, call.requester.user_id, now=now)
 
 
 @routes.get(f"{V3}/thirdparty/protocols", auth=CLIENT)
