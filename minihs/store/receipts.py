@@ -78,15 +78,17 @@ def changed(db: Reader, room_nid: int, since: int, upto: int, limit: int) -> lis
     ]
 
 
-def of_user(db: Reader, room_nid: int, user_id: str) -> list[Receipt]:
-    """All receipts of one user in a room."""
-    return [
-        Receipt._make(row)
-        for row in db.execute(
-            "SELECT user_id, kind, thread, event_id, ts FROM receipts WHERE room_nid = ? AND user_id = ?",
+def read_upto(db: Reader, room_nid: int, user_id: str) -> dict[str, int]:
+    """thread (UNTHREADED too) → arrival of the furthest event that the user has read there."""
+    return dict(
+        db.execute(
+            "SELECT r.thread, MAX(e.arrival) FROM receipts r JOIN event_ids i USING (event_id) "
+            "JOIN events e USING (event_nid) "
+            "WHERE r.room_nid = ? AND r.user_id = ? AND e.room_nid = r.room_nid AND e.topo IS NOT NULL "
+            "GROUP BY r.thread",
             (room_nid, user_id),
         ).fetchall()
-    ]
+    )
 
 
 def _threads(db: Reader, room_nid: int, user_id: str, kind: str) -> int:

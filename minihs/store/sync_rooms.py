@@ -107,15 +107,16 @@ def stripped_state(db: Reader, room_nid: int, user_id: str) -> str | None:
     return None if row is None else row[0]
 
 
-def rooms_with_news(db: Reader, user_id: str, since: int) -> set[int]:
+def rooms_with_news(db: Reader, user_id: str, since: int) -> list[RoomMembership]:
     """Those of the user's joined rooms in which an event, the state or a receipt is newer than `since`.
 
     Three index probes for each room: a microsecond or so a room, however much has happened elsewhere.
     """
-    return {
-        row[0]
+    return [
+        RoomMembership._make(row)
         for row in db.execute(
-            "SELECT m.room_nid FROM memberships m INDEXED BY memberships_by_user "
+            "SELECT m.room_nid, r.room_id, m.membership, m.event_nid, m.pos "
+            "FROM memberships m INDEXED BY memberships_by_user JOIN rooms r USING (room_nid) "
             "WHERE m.user_id = :user AND m.membership = 'join' AND ("
             "EXISTS (SELECT 1 FROM events e INDEXED BY events_by_arrival "
             "        WHERE e.room_nid = m.room_nid AND e.topo IS NOT NULL AND e.arrival > :since) "
@@ -124,7 +125,23 @@ def rooms_with_news(db: Reader, user_id: str, since: int) -> set[int]:
             "           WHERE c.room_nid = m.room_nid AND c.pos > :since))",
             {"user": user_id, "since": since},
         ).fetchall()
-    }
+    ]
+
+
+def joined_among(db: Reader, user_id: str, room_ids: Collection[str]) -> list[RoomMembership]:
+    """Those of these rooms that the user is joined to."""
+    found: list[RoomMembership] = []
+    for marks, part in padded(room_ids):
+        found.extend(
+            RoomMembership._make(row)
+            for row in db.execute(
+                "SELECT m.room_nid, r.room_id, m.membership, m.event_nid, m.pos FROM rooms r "
+                "JOIN memberships m ON m.room_nid = r.room_nid AND m.user_id = ? "
+                f"WHERE r.room_id IN ({marks}) AND m.membership = 'join'",
+                [user_id, *part],
+            ).fetchall()
+        )
+    return found
 
 
 def joined_room_ids(db: Reader, user_id: str) -> list[str]:

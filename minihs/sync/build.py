@@ -17,6 +17,7 @@ from typing import Any
 
 from minihs.matrix.canonical import JsonObject
 from minihs.store import account_data, device_lists, one_time_keys, sync_rooms, timeline, to_device
+from minihs.store.account_data import AccountData
 from minihs.store.timeline import EventRow
 from minihs.sync import room_list
 from minihs.sync.client_events import client_events, federation_event
@@ -42,24 +43,14 @@ class Built:
 
 def build(context: SyncContext, unread: Unread) -> Built:
     db, since = context.db, context.since
-    global_data, room_data = _account_data(context)
+    global_data: list[JsonObject] = []
     sections: dict[Section, dict[str, JsonObject]] = {section: {} for section in Section}
-    parts: list[RoomPart] = []
-    for task in _tasks(context, room_data):
-        if not context.request.filter.allows_room(task.room_id):
-            continue
-        if task.section in (Section.INVITE, Section.KNOCK):
-            entry = invite_or_knock(context, task)
-            if entry is not None:
-                sections[task.section][task.room_id] = entry
-            continue
-        part = build_part(context, task, unread, room_data.get(task.room_id, ()))
-        if not part.is_empty or part.joined_users or part.left_users:
-            parts.append(part)
-    for part, entry in zip(parts, _entries(context, parts), strict=True):
-        if not part.is_empty:
-            sections[part.task.section][part.task.room_id] = entry
-
+    changed: list[str] = []
+    left: list[str] = []
+    if not context.is_caught_up:
+        global_data, room_data = _account_data(context)
+        parts = _rooms(context, unread, room_data, sections)
+        changed, left = _device_lists(context, parts)
     presence = [
         event
         for event in context.presence
@@ -67,7 +58,6 @@ def build(context: SyncContext, unread: Unread) -> Built:
         and event["sender"] not in context.ignored
     ]
     messages, token = _to_device(context)
-    changed, left = _device_lists(context, parts)
     user_id, device_id = context.user_id, context.request.viewer.device_id
     counts = {"signed_curve25519": 0, **one_time_keys.counts(db, user_id, device_id)}
     fallback = one_time_keys.unused_fallback_types(db, user_id, device_id)
@@ -89,7 +79,32 @@ def build(context: SyncContext, unread: Unread) -> Built:
     return Built(answer, str(token), is_empty)
 
 
-def _tasks(context: SyncContext, room_data: dict[str, list[account_data.AccountData]]) -> list[RoomTask]:
+def _rooms(
+    context: SyncContext,
+    unread: Unread,
+    room_data: dict[str, list[AccountData]],
+    sections: dict[Section, dict[str, JsonObject]],
+) -> list[RoomPart]:
+    """Puts the rooms into their sections. Returns joined and left ones with news, for the device lists."""
+    parts: list[RoomPart] = []
+    for task in _tasks(context, room_data):
+        if not context.request.filter.allows_room(task.room_id):
+            continue
+        if task.section in (Section.INVITE, Section.KNOCK):
+            entry = invite_or_knock(context, task)
+            if entry is not None:
+                sections[task.section][task.room_id] = entry
+            continue
+        part = build_part(context, task, unread, room_data.get(task.room_id, ()))
+        if not part.is_empty or part.joined_users or part.left_users:
+            parts.append(part)
+    for part, entry in zip(parts, _entries(context, parts), strict=True):
+        if not part.is_empty:
+            sections[part.task.section][part.task.room_id] = entry
+    return parts
+
+
+def _tasks(context: SyncContext, room_data: dict[str, list[AccountData]]) -> list[RoomTask]:
     if context.since is None:
         return room_list.first_rooms(
             context.db, context.user_id, context.upto, include_leave=context.request.filter.include_leave
@@ -106,10 +121,10 @@ def _tasks(context: SyncContext, room_data: dict[str, list[account_data.AccountD
 
 def _account_data(
     context: SyncContext,
-) -> tuple[list[JsonObject], dict[str, list[account_data.AccountData]]]:
+) -> tuple[list[JsonObject], dict[str, list[AccountData]]]:
     wanted = context.request.filter.account_data
     everywhere: list[JsonObject] = []
-    by_room: dict[str, list[account_data.AccountData]] = {}
+    by_room: dict[str, list[AccountData]] = {}
     for item in account_data.changed(context.db, context.user_id, context.since or 0, context.upto):
         if item.room_id != account_data.GLOBAL:
             by_room.setdefault(item.room_id, []).append(item)

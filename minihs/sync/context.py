@@ -71,6 +71,12 @@ class SyncContext:
     def since(self) -> int | None:
         return None if self.request.since is None else self.request.since.pos
 
+    @property
+    def is_caught_up(self) -> bool:
+        """The change log has not grown since the client's last answer and nobody began or ceased to type: no
+        room has news, nor are there account data or device lists to tell."""
+        return self.since == self.upto and not self.typing.users and not self.request.full_state
+
 
 @dataclass(slots=True)
 class RoomPart:

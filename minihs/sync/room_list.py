@@ -15,7 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from minihs.store import rooms, sync_rooms
+from minihs.store import sync_rooms
 from minihs.store.reader import Reader
 from minihs.store.sync_rooms import RoomMembership
 from minihs.sync import visibility
@@ -95,23 +95,15 @@ def _unmoved(
 ) -> list[RoomTask]:
     """Rooms that the user was joined to all the time."""
     if all_joined:
-        return [
-            RoomTask(room.room_nid, room.room_id, Section.JOIN, since, upto, room.event_nid)
-            for room in sync_rooms.memberships_at(db, user_id, upto, left=False)
-            if room.membership == "join" and room.room_nid not in moved
-        ]
-    news = sync_rooms.rooms_with_news(db, user_id, since) - moved
-    names = rooms.room_ids(db, list(news))
-    for room_id in also:
-        room_nid = rooms.room_nid(db, room_id)
-        if room_nid is not None and room_nid not in moved:
-            names[room_nid] = room_id
-    tasks = []
-    for room_nid, room_id in names.items():
-        span = sync_rooms.span_at(db, user_id, room_nid, upto)
-        if span is not None and span.membership == "join":
-            tasks.append(RoomTask(room_nid, room_id, Section.JOIN, since, upto, span.event_nid))
-    return tasks
+        found = sync_rooms.memberships_at(db, user_id, upto, left=False)
+    else:
+        found = sync_rooms.rooms_with_news(db, user_id, since)
+        found += sync_rooms.joined_among(db, user_id, set(also) - {room.room_id for room in found})
+    return [
+        RoomTask(room.room_nid, room.room_id, Section.JOIN, since, upto, room.event_nid)
+        for room in found
+        if room.membership == "join" and room.room_nid not in moved
+    ]
 
 
 def _changed(

@@ -149,7 +149,7 @@ class Syncer:
             return await self._db.scan(attempt)
         await trio.lowlevel.checkpoint()
         try:
-            return attempt(self._db.read)
+            return self._db.glance(attempt)
         except sqlite3.OperationalError as error:
             # A statement took more than a read on the loop may.
             if "interrupted" not in str(error):

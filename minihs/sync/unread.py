@@ -46,8 +46,7 @@ MAX_ROOMS = 500
 """(user, room) pairs of which power levels and the like are kept."""
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(NamedTuple):
     notify: int = 0
     highlight: int = 0
 
@@ -75,11 +74,17 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """What was counted last. Keeping up costs in proportion to what is new, not to what is unread."""
+
     basis: tuple[int, frozenset[str]]
     """Push rules and ignored users that this was counted by."""
+    read: Mapping[str, int]
+    """What the user had read by then: see `receipts.read_upto`."""
     upto: int
     """Events up to this arrival are counted."""
     notifying: list[Notifying]
+    """Those that are unread, oldest first."""
+    counts: Mapping[str, Counts]
 
 
 class Unread:
@@ -93,37 +98,34 @@ class Unread:
 
     def counts(
         self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
-    ) -> dict[str, Counts]:
+    ) -> Mapping[str, Counts]:
         """thread (MAIN or a root's event id) → counts, as of `upto`."""
-        result: dict[str, Counts] = {}
-        for item in self.notifying(db, user_id, room_nid, room_id, upto, ignored):
-            counts = result.setdefault(item.thread, Counts())
-            counts.notify += 1
-            counts.highlight += item.outcome.highlight
-        return result
+        return self._as_of(db, user_id, room_nid, room_id, upto, ignored).counts
 
     def notifying(
         self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
     ) -> list[Notifying]:
         """What notifies and is unread as of `upto`, oldest first."""
-        rules_pos = push_rules.last_change(db, user_id)
-        read = _read_upto(db, room_nid, receipts.of_user(db, room_nid, user_id))
-        everywhere = read.get(UNTHREADED, 0)
+        return self._as_of(db, user_id, room_nid, room_id, upto, ignored).notifying
+
+    def _as_of(
+        self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
+    ) -> _Kept:
+        basis = (push_rules.last_change(db, user_id), ignored)
+        read = receipts.read_upto(db, room_nid, user_id)
         kept = self._kept.get((user_id, room_nid))
-        if kept is None or kept.basis != (rules_pos, ignored):
-            start = max(everywhere, joined_pos(db, user_id, room_nid))
-            kept = _Kept((rules_pos, ignored), start, [])
+        if kept is None or kept.basis != basis:
+            start = max(read.get(UNTHREADED, 0), joined_pos(db, user_id, room_nid))
+            kept = _Kept(basis, read, start, [], {})
         if kept.upto < upto:
             kept = self._go_on(db, user_id, room_nid, room_id, kept, upto, read)
             if len(self._kept) > MAX_KEPT:
                 self._kept = {}
             self._kept[user_id, room_nid] = kept
-        # Others may have counted further already.
-        return [
-            item
-            for item in kept.notifying
-            if max(everywhere, read.get(item.thread, 0)) < item.arrival <= upto
-        ]
+        elif kept.upto > upto or kept.read != read:  # others have counted further already
+            unread = [item for item in kept.notifying if item.arrival <= upto and not _is_read(item, read)]
+            kept = _Kept(basis, read, upto, unread, _count({}, unread))
+        return kept
 
     def judge(
         self,
@@ -171,30 +173,27 @@ class Unread:
             rows = timeline.latest(db, room_nid, kept.upto, end, chunk)
             redacting = redacting or any(row.type == REDACTION for row in rows)
             for row, thread, outcome in self.judge(db, user_id, room_nid, room_id, rows, kept.basis[1]):
-                arrival = row.arrival or 0
                 if row.sender == user_id:
-                    own.setdefault(thread, arrival)
-                elif (
-                    outcome is not None
-                    and outcome.notify
-                    and thread not in own
-                    and arrival > read.get(thread, 0)
-                ):
-                    newer.append(Notifying(row.nid, arrival, thread, outcome))
+                    own.setdefault(thread, row.arrival or 0)
+                elif outcome is not None and outcome.notify and thread not in own:
+                    item = Notifying(row.nid, row.arrival or 0, thread, outcome)
+                    if not _is_read(item, read):
+                        newer.append(item)
             if len(rows) < chunk or MAIN in own or (rows[-1].arrival or 0) <= read.get(MAIN, 0):
                 break
             end = (rows[-1].arrival or 0) - 1
-        notifying = [item for item in kept.notifying if item.arrival > own.get(item.thread, 0)]
-        if redacting and notifying:
-            rows_now = timeline.rows_of(db, [item.nid for item in notifying])
-            notifying = [item for item in notifying if rows_now[item.nid].redacted_by is None]
-        everywhere = read.get(UNTHREADED, 0)
-        notifying = [
-            item
-            for item in (*notifying, *reversed(newer))
-            if item.arrival > max(everywhere, read.get(item.thread, 0))
-        ]
-        return _Kept(kept.basis, upto, notifying[-MAX_COUNTED:])
+        newer.reverse()
+        older = kept.notifying
+        if own or kept.read != read:
+            older = [i for i in older if i.arrival > own.get(i.thread, 0) and not _is_read(i, read)]
+        if redacting:
+            rows_now = timeline.rows_of(db, [item.nid for item in older])
+            older = [item for item in older if rows_now[item.nid].redacted_by is None]
+        unread = [*older, *newer]
+        if older is kept.notifying and len(unread) <= MAX_COUNTED:
+            return _Kept(kept.basis, read, upto, unread, _count(kept.counts, newer))
+        unread = unread[-MAX_COUNTED:]
+        return _Kept(kept.basis, read, upto, unread, _count({}, unread))
 
     def _room(self, db: Reader, user_id: str, room_nid: int) -> _Room:
         group = timeline.state_at_pos(db, room_nid, NEWEST)
@@ -278,11 +277,8 @@ def _threads(db: Reader, bodies: Mapping[int, tuple[str, JsonObject]]) -> dict[i
 
 def in_sync(counts: Mapping[str, Counts], *, by_thread: bool) -> JsonObject:
     """`unread_notifications` and, if asked for, `unread_thread_notifications`."""
-    total = Counts()
-    for thread, each in counts.items():
-        if thread == MAIN or not by_thread:
-            total.notify += each.notify
-            total.highlight += each.highlight
+    summed = [each for thread, each in counts.items() if thread == MAIN or not by_thread]
+    total = Counts(sum(each.notify for each in summed), sum(each.highlight for each in summed))
     result: JsonObject = {"unread_notifications": total.to_json()}
     threads = {thread: each.to_json() for thread, each in counts.items() if thread != MAIN}
     if by_thread and threads:
@@ -290,14 +286,16 @@ def in_sync(counts: Mapping[str, Counts], *, by_thread: bool) -> JsonObject:
     return result
 
 
-def _read_upto(db: Reader, room_nid: int, own: list[receipts.Receipt]) -> dict[str, int]:
-    """thread (UNTHREADED too) → arrival of the furthest event that the user has read there."""
-    read: dict[str, int] = {}
-    for receipt in own:
-        place = receipts.place(db, room_nid, receipt.event_id)
-        if place is not None:
-            read[receipt.thread] = max(read.get(receipt.thread, 0), place[1])
-    return read
+def _is_read(item: Notifying, read: Mapping[str, int]) -> bool:
+    return item.arrival <= max(read.get(UNTHREADED, 0), read.get(item.thread, 0))
+
+
+def _count(counted: Mapping[str, Counts], more: Sequence[Notifying]) -> dict[str, Counts]:
+    counts = dict(counted)
+    for item in more:
+        notify, highlight = counts.get(item.thread, (0, 0))
+        counts[item.thread] = Counts(notify + 1, highlight + item.outcome.highlight)
+    return counts
 
 
 def _content(pdu: JsonObject) -> JsonObject:
