@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // End-to-end encryption with the crypto of matrix-js-sdk (which is that of the Rust SDK), without a browser:
 // cross-signing, secret storage, key backup, a second device that restores everything, a reset of the keys.
-// node crypto.mjs BASE_URL ALICE PASSWORD BOB PASSWORD; prints one line per step, ends at the first failure.
+// node crypto.mjs BASE_URL ALICE PASSWORD BASE_URL BOB PASSWORD, whose servers may be two; prints one line per step,
+// ends at the first failure.
 Promise.withResolvers ??= function () { // Node.js before 22
   let resolve, reject;
   const promise = new Promise((yes, no) => { resolve = yes; reject = no; });
@@ -9,8 +10,9 @@ Promise.withResolvers ??= function () { // Node.js before 22
 };
 const sdk = await import("matrix-js-sdk");
 
-const [baseUrl, alice, alicesPassword, bob, bobsPassword] = process.argv.slice(2);
+const [alicesUrl, alice, alicesPassword, bobsUrl, bob, bobsPassword] = process.argv.slice(2);
 const passwords = { [alice]: alicesPassword, [bob]: bobsPassword };
+const urls = { [alice]: alicesUrl, [bob]: bobsUrl };
 const PATIENCE_MS = 30_000;
 const secretKeys = {};
 
@@ -30,6 +32,7 @@ async function until(name, check) {
 }
 
 async function signIn(user) {
+  const baseUrl = urls[user];
   const session = await sdk.createClient({ baseUrl }).loginRequest({
     type: "m.login.password", identifier: { type: "m.id.user", user }, password: passwords[user],
   });
@@ -56,9 +59,9 @@ const confirmBy = (client) => async (request) => {
   } catch (error) {
     if (!error.data?.flows) throw error;
     confirmations += 1;
-    const user = client.getUserIdLocalpart();
-    const identifier = { type: "m.id.user", user };
-    return request({ type: "m.login.password", identifier, password: passwords[user], session: error.data.session });
+    const identifier = { type: "m.id.user", user: client.getUserIdLocalpart() };
+    const password = passwords[client.getUserIdLocalpart()];
+    return request({ type: "m.login.password", identifier, password, session: error.data.session });
   }
 };
 
@@ -85,12 +88,14 @@ await until("the invite comes", () => berta.getRoom(room)?.getMyMembership() ===
 await berta.joinRoom(room);
 await until("the join is seen", () => anna.getRoom(room)?.getJoinedMemberCount() === 2);
 await anna.sendTextMessage(room, "a secret");
-const read = (client) => client.getRoom(room)?.getLiveTimeline().getEvents()
-  .some((event) => event.isEncrypted() && event.getContent().body === "a secret");
+const read = (client, text = "a secret") => client.getRoom(room)?.getLiveTimeline().getEvents()
+  .some((event) => event.isEncrypted() && event.getContent().body === text);
 await until("the message is read", () => read(berta));
+await berta.sendTextMessage(room, "an answer");
+await until("so is the answer", () => read(anna, "an answer"));
 await until("its key is backed up", async () => {
   const headers = { Authorization: `Bearer ${anna.getAccessToken()}` }; // the library would show what it remembers
-  return (await (await fetch(`${baseUrl}/_matrix/client/v3/room_keys/version`, { headers })).json()).count > 0;
+  return (await (await fetch(`${alicesUrl}/_matrix/client/v3/room_keys/version`, { headers })).json()).count > 0;
 });
 
 const second = await signIn(alice);
@@ -109,9 +114,16 @@ await until("the second device reads what was said before", async () => {
 });
 await until("the other user sees both devices", async () =>
   (await berta.getCrypto().getUserDeviceInfo([anna.getUserId()])).get(anna.getUserId())?.size === 2);
+await berta.sendTextMessage(room, "to all devices");
+await until("each of them is given the key of what is said then", () =>
+  read(anna, "to all devices") && read(second, "to all devices"));
 
 await anna.getCrypto().bootstrapCrossSigning({
   setupNewCrossSigning: true, authUploadDeviceSigningKeys: confirmBy(anna),
 });
 step("replacing the keys takes the password", (await anna.getCrypto().isCrossSigningReady()) && confirmations === 1);
+await until("the other user sees the new keys", async () => {
+  const theirs = await berta.getCrypto().getUserVerificationStatus(anna.getUserId());
+  return (await berta.getCrypto().userHasCrossSigningKeys(anna.getUserId(), true)) && !theirs.isVerified();
+});
 process.exit(0);

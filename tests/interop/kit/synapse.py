@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.interop.kit.environment import python_with
 from tests.interop.kit.homeserver import REPOSITORY, Homeserver
 
 REQUIREMENTS = REPOSITORY / "tests" / "interop" / "synapse-requirements.txt"
@@ -24,29 +22,7 @@ def synapse_python() -> Path:
     """The interpreter that has Synapse; installs the pinned versions when they aren't there yet."""
     if given := os.environ.get("MINIHS_SYNAPSE_PYTHON"):
         return Path(given)
-    ENVIRONMENT.mkdir(exist_ok=True)
-    with (ENVIRONMENT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _install()
-    return ENVIRONMENT / "bin" / "python"
-
-
-def _install() -> None:
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest() + f" {sys.version_info[:2]}"
-    stamp = ENVIRONMENT / "installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    stamp.unlink(missing_ok=True)
-    python = str(ENVIRONMENT / "bin" / "python")
-    uv = str(REPOSITORY / "scripts" / "uv")
-    subprocess.run(
-        [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(ENVIRONMENT)], check=True
-    )
-    subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", str(REQUIREMENTS)],
-        check=True,
-    )
-    stamp.write_text(wanted)
+    return python_with(REQUIREMENTS, ENVIRONMENT)
 
 
 class Synapse(Homeserver):
