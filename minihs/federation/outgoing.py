@@ -6,7 +6,7 @@ from __future__ import annotations
 import trio
 
 from minihs.federation.sender import Sender
-from minihs.federation.transaction import Batch, Item, TransactionIds
+from minihs.federation.transaction import Batch, Item
 from minihs.matrix import canonical
 from minihs.matrix.canonical import BadJson
 from minihs.runtime import Runtime
@@ -34,7 +34,6 @@ class Outgoing:
         self._our_name = our_name
         self._db = db
         self._runtime = runtime
-        self._ids = TransactionIds(runtime.random.token_urlsafe(9))
         self._delivered: dict[str, int] = {}
         self._news = trio.Event()
         self._pdus: dict[int, Item] = {}
@@ -52,41 +51,97 @@ class Outgoing:
         return max(row.cursor, self._delivered.get(row.host, 0))
 
     async def next_batch(self, sender: Sender) -> Batch | None:
-        """What to send next; None if there is nothing. Takes fleeting EDUs out of the sender."""
+        """What to send next; None if there is nothing. Takes fleeting EDUs out of the sender.
+
+        What must not be lost and what may be take turns.
+        """
+        if sender.fleeting_next and (batch := self._fleeting(sender)) is not None:
+            sender.more = True  # perhaps: it was not looked for
+            return batch
+        batch = await self._durable(sender)
+        if batch is not None:
+            sender.fleeting_next = True
+        elif (batch := self._fleeting(sender)) is None and sender.greets:
+            batch = Batch(self._our_name, self._runtime.clock.now_ms(), (), None, is_full=False)
+        if batch is not None:
+            sender.greets = False
+        return batch
+
+    def _fleeting(self, sender: Sender) -> Batch | None:
+        sender.fleeting_next = False
+        now = self._runtime.clock.now_ms()
+        taken = sender.take_fleeting(MAX_EDUS, now)
+        items = tuple(Item(edu, False, None, edu_type) for edu_type, edu in taken)
+        return Batch(self._our_name, now, items, None, is_full=True) if items else None
+
+    async def _durable(self, sender: Sender) -> Batch | None:
+        """PDUs and durable EDUs, such that they can be sent again in the same bytes whatever happens
+        meanwhile.
+
+        A single PDU after a cursor that is on disk needs no more than that; all else is written down first.
+        So where nothing is written down, a single PDU may have been under way once, and goes alone.
+        """
         db = self._db.read
         row = destinations.get(db, sender.host)
         if row is None:
             await self._db.write(lambda tx: destinations.intern(tx, sender.host))
             row = destinations.get(db, sender.host)
             assert row is not None  # noqa: S101 -- just written
-        now = self._runtime.clock.now_ms()
-        items = [
+        if not sender.untried and (batch := self._again(sender, row)) is not None:
+            return batch
+        edus = [
             self._durable_edu(seq, edu) for seq, edu in destinations.next_edus(db, row.host_nid, MAX_EDUS)
         ]
-        for edu_type, fleeting in sender.take_fleeting(MAX_EDUS - len(items), now):
-            items.append(Item(fleeting, False, None, edu_type))
-        many_edus = len(items) >= MAX_EDUS
+        items, size = list(edus), sum(len(item.json) for item in edus)
         newest, after = destinations.newest(db), self._cursor(row)
-        rows = destinations.next_events(db, row.host_nid, after=after, up_to=newest, limit=MAX_PDUS)
-        size, fits = sum(len(item.json) for item in items), 0
-        for seq, event_id, pdu in rows:
+        most = MAX_PDUS if sender.untried else 0 if edus else 1
+        rows = destinations.next_events(db, row.host_nid, after=after, up_to=newest, limit=most + 1)
+        for seq, event_id, pdu in rows[:most]:
             item = self._pdu(seq, event_id, pdu)
             size += len(item.json)
             if items and size > MAX_BYTES:
                 break
             items.append(item)
-            fits += 1
-        if not items and not sender.greets:
+        if not items:
             return None
-        sender.greets = False
-        is_full = fits < len(rows) or fits == MAX_PDUS
-        sender.more = sender.more or is_full or many_edus
+        fits = len(items) - len(edus)
+        waits = fits < len(rows)
+        sender.more = sender.more or waits or len(edus) >= MAX_EDUS
         cursor: int | None = None
-        if is_full:
+        if waits:
             cursor = rows[fits - 1][0] if fits else None
         elif rows or newest - after > MAX_LAG:
             cursor = newest
-        return Batch(self._ids, self._our_name, now, tuple(items), cursor, is_full)
+        if edus or fits > 1 or sender.host in self._delivered:
+            now = self._runtime.clock.now_ms()
+            seqs = [item.seq for item in edus if item.seq is not None]
+            host_nid, until = row.host_nid, after if cursor is None else cursor
+
+            def write(tx: Tx) -> None:
+                destinations.attempting(tx, host_nid, after=after, until=until, edus=seqs, now_ms=now)
+
+            await self._db.write(write)
+        else:
+            now = destinations.stored_at(db, rows[0][0])
+        return Batch(self._our_name, now, tuple(items), cursor, is_full=waits and sender.untried)
+
+    def _again(self, sender: Sender, row: Destination) -> Batch | None:
+        """The transaction that is written down, unless the server has it."""
+        if row.attempt_ts is None or row.attempt_until is None or row.attempt_edus is None:
+            return None
+        db, after = self._db.read, self._cursor(row)
+        items = [
+            self._durable_edu(seq, edu)
+            for seq, edu in destinations.edus_again(db, row.host_nid, row.attempt_edus)
+        ]
+        for seq, event_id, pdu in destinations.next_events(
+            db, row.host_nid, after=after, up_to=row.attempt_until, limit=MAX_PDUS
+        ):
+            items.append(self._pdu(seq, event_id, pdu))
+        if not items:
+            return None
+        sender.more = True
+        return Batch(self._our_name, row.attempt_ts, tuple(items), row.attempt_until, is_full=False)
 
     def _pdu(self, seq: int, event_id: str, json: bytes) -> Item:
         """A PDU goes to many destinations: its canonical form is kept for a while."""

@@ -30,12 +30,14 @@ class Sender:
         "batch",
         "error",
         "fleeting",
+        "fleeting_next",
         "greets",
         "host",
         "more",
         "retry_at",
         "running",
         "state",
+        "untried",
     )
 
     def __init__(self, host: str) -> None:
@@ -51,6 +53,10 @@ class Sender:
         """What is on its way, or to be sent again as it is."""
         self.fleeting: dict[tuple[str, ...], tuple[int, bytes]] = {}
         """(type, key) to (time, EDU)."""
+        self.fleeting_next = False
+        """Something durable was sent last: the fleeting ones have their turn."""
+        self.untried = False
+        """It is known that no attempt was made to send what comes next: it may go together."""
         self.backoff_ms = 0
         self.retry_at = 0
         self.error = ""

@@ -5,22 +5,28 @@ The policy, which the code follows:
 
 - A destination has a task only while it sends. An idle one has no record in memory at all, one that fails has
   a record and an entry in the list of times to try again.
-- A transaction holds at most 50 PDUs and 100 EDUs: to-device messages first, then device lists, then what is
-  fleeting (receipts, typing, presence), and PDUs in the order in which they were made. Only one is under way
-  to a destination at a time.
+- A transaction holds at most 50 PDUs and 100 EDUs: to-device messages first, then device lists, and PDUs in
+  the order in which they were made. Only one is under way to a destination at a time.
 - What must not be lost is on disk: PDUs behind a cursor, durable EDUs in a table. The cursor is written back
-  within a second of the 200; who dies in between sends something twice, which does no harm. Fleeting EDUs are
-  in memory, a later one in the place of an earlier one with its key.
+  within a second of the 200. What is fleeting (receipts, typing, presence) is in memory, a later EDU in the
+  place of an earlier one with its key; it goes in transactions of its own, in turn with the others.
+- A transaction that was begun is sent again as it was, bytes and id, until it is answered: after a failure, a
+  restart, a kill or a week. Its id is the hash of its bytes, so that an id never stands for two contents, not
+  even after a backup was restored. Its bytes follow from what is on disk:
+  - One PDU by itself, the next after a cursor that is on disk, with the time at which it was stored. Nothing
+    has to be written for that. It is how a message goes into a room of 2,000 servers, and each first
+    transaction to a destination of which there was no record: what is more goes with the next.
+  - All else is written down before it is sent: a place in the order of sending, the durable EDUs and the
+    time, in the destination's row. Those that begin at the same time share the commit.
 - 400 and 413 blame the content. The transaction is cut in halves until the items are found that the
   destination won't take (`transaction.Batch`). They are given up when others have passed, or when the
   destination takes an empty transaction; otherwise it is the destination that is at fault.
 - Every other failure is the destination's: time-outs, wrong certificates, a proxy's 404, 403, 429, 5xx, an
-  answer that isn't JSON. The same bytes are sent again under the same transaction id. An id never stands for
-  two contents: it begins with a prefix that is drawn at each start.
+  answer that isn't JSON. The same bytes are sent again under the same transaction id.
 - The pause before the next attempt doubles each time, with some chance in it, so that not all come back at
   once: up to a day for a server with which we share a room, a week for others. A destination whose pause is
-  an hour or more is parked: nothing is kept of it in memory but the time, and later the transaction is made
-  anew under a new id.
+  an hour or more is parked: nothing is kept of it in memory but the time, and the transaction is made from
+  disk again.
 - A rightly signed request by the destination shows that it lives: its pause ends at once.
 - After an absence, those who share a room with us are sent an empty transaction if there is nothing else for
   them: who gave us up tries again.
@@ -296,7 +302,7 @@ class Senders:
                 await self._fail(sender, str(error), asked_ms=asked if type(asked) is int else 0)
                 return False
             if not batch.refuse():
-                await self._fail(sender, str(error))
+                await self._fail(sender, str(error), blamed=True)
                 return False
         except FederationError as error:
             await self._fail(sender, str(error))
@@ -304,7 +310,7 @@ class Senders:
         else:
             _log_refused_events(sender.host, answer)
             if not batch.accept():
-                await self._fail(sender, "refuses everything but empty transactions")
+                await self._fail(sender, "refuses everything but empty transactions", blamed=True)
                 return False
         if batch.current is None:
             await self._done(sender, batch)
@@ -317,13 +323,14 @@ class Senders:
         for item in batch.suspects:
             log.warning("gave up what a server won't take", destination=sender.host, item=item.name)
         recovered = sender.backoff_ms > 0
+        sender.untried = sender.untried or any(item.is_pdu for item in batch.items)
         sender.batch, sender.backoff_ms, sender.error = None, 0, ""
         await self._outgoing.delivered(sender.host, batch, at_once=recovered)
         if recovered:
             log.info("a server answers again", destination=sender.host)
 
-    async def _fail(self, sender: Sender, error: str, *, asked_ms: int = 0) -> None:
-        """Pause, longer than the last time."""
+    async def _fail(self, sender: Sender, error: str, *, asked_ms: int = 0, blamed: bool = False) -> None:
+        """Pause, longer than the last time. `blamed`: what was sent, and by itself it can't be helped."""
         now = self._runtime.clock.now_ms()
         shares = destinations.shares_a_room(self._db.read, sender.host)
         longest = LONGEST_PAUSE_MS if shares else LONGEST_PAUSE_STRANGER_MS
@@ -336,8 +343,12 @@ class Senders:
         if pause >= PARK_MS:
             sender.state = State.PARKED
             sender.fleeting.clear()
-        if sender.state is State.PARKED or self._kept_bytes() > MAX_KEPT_BYTES:
+        if blamed and sender.batch is not None:
+            # The next transaction is another: perhaps more waits by then, and shows what is at fault.
+            sender.untried = sender.untried or sender.batch.is_durable
             sender.batch = None
+        elif sender.state is State.PARKED or self._kept_bytes() > MAX_KEPT_BYTES:
+            sender.batch, sender.untried = None, False
         if sender.batch is not None and not sender.batch.items:
             sender.batch = None  # a greeting is not repeated
         self._retry_at(sender, now + pause)

@@ -4,6 +4,8 @@ when the destination refuses it (spec: server-server-api, "Transactions")."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,26 +28,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """An id and the bytes that it stands for, from now on and for ever."""
+    """Bytes, and their id."""
 
     txn_id: str
     items: tuple[Item, ...]
     content: bytes
 
 
-class TransactionIds:
-    """Ids that are never given twice: a prefix drawn at each start, and a count."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._count = 0
-
-    def next(self) -> str:
-        self._count += 1
-        return f"{self._prefix}.{self._count}"
-
-
-def make_transaction(txn_id: str, origin: str, now_ms: int, items: Sequence[Item]) -> Transaction:
+def make_transaction(origin: str, now_ms: int, items: Sequence[Item]) -> Transaction:
+    """The id is the hash of the content: so it never stands for another, whatever happens to our disk."""
     edus = [item.json for item in items if not item.is_pdu]
     pdus = [item.json for item in items if item.is_pdu]
     parts = [
@@ -55,7 +46,9 @@ def make_transaction(txn_id: str, origin: str, now_ms: int, items: Sequence[Item
     ]
     if edus:
         parts.insert(0, b'"edus":[' + b",".join(edus) + b"]")
-    return Transaction(txn_id, tuple(items), b"{" + b",".join(parts) + b"}")
+    content = b"{" + b",".join(parts) + b"}"
+    txn_id = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return Transaction(txn_id, tuple(items), content)
 
 
 @dataclass(slots=True)
@@ -68,14 +61,14 @@ class Batch:
     passes, it is the destination.
     """
 
-    ids: TransactionIds
     origin: str
     now_ms: int
     items: tuple[Item, ...]
     cursor: int | None
     """Where the destination stands in the order of PDUs once this batch is through."""
     is_full: bool
-    """More is waiting than fits: then the batch must not hold it up for ever."""
+    """More is waiting than fits: then the batch must not hold it up for ever. Or it does no harm to lose
+    it."""
     parts: deque[Transaction] = field(default_factory=deque)
     suspects: list[Item] = field(default_factory=list)
     passed: bool = False
@@ -88,6 +81,11 @@ class Batch:
     def current(self) -> Transaction | None:
         """What to send next; None: the batch is through."""
         return self.parts[0] if self.parts else None
+
+    @property
+    def is_durable(self) -> bool:
+        """It holds something that must not be lost."""
+        return any(item.seq is not None for item in self.items)
 
     @property
     def size(self) -> int:
@@ -129,4 +127,4 @@ class Batch:
         self.parts = deque([self._make(self.items)])
 
     def _make(self, items: Sequence[Item]) -> Transaction:
-        return make_transaction(self.ids.next(), self.origin, self.now_ms, items)
+        return make_transaction(self.origin, self.now_ms, items)

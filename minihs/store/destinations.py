@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,11 +27,18 @@ class Destination:
     backoff_ms: int
     last_success: int | None
     last_error: str | None
+    attempt_ts: int | None
+    """When the transaction that was written down last was made."""
+    attempt_until: int | None
+    """It has the server's PDUs after `cursor`, up to this place in the order of sending ..."""
+    attempt_edus: str | None
+    """... and these durable EDUs: JSON, a list of `seq`."""
 
 
 _SELECT = (
     "SELECT h.host, d.host_nid, d.cursor, d.failing_since, d.retry_at, d.backoff_ms, d.last_success, "
-    "d.last_error FROM destinations d JOIN hosts h USING (host_nid) "
+    "d.last_error, d.attempt_ts, d.attempt_until, d.attempt_edus "
+    "FROM destinations d JOIN hosts h USING (host_nid) "
 )
 
 # Something is queued for the server `d` that it does not have. By set, each of them one look into an index.
@@ -110,6 +118,38 @@ def next_edus(db: Reader, host_nid: int, limit: int) -> list[tuple[int, str]]:
             "ORDER BY (json_extract(edu, '$.edu_type') <> 'm.direct_to_device'), seq LIMIT ?",
             (host_nid, limit),
         ).fetchall()
+    )
+
+
+def edus_again(db: Reader, host_nid: int, seqs: str) -> list[tuple[int, str]]:
+    """(seq, EDU as JSON) of those in `seqs` (JSON, a list) that still wait for a server, in that order."""
+    return list(
+        db.execute(
+            "SELECT e.seq, e.edu FROM json_each(?) w JOIN outbound_edus e ON e.seq = w.value "
+            "WHERE e.host_nid = ? ORDER BY w.key",
+            (seqs, host_nid),
+        ).fetchall()
+    )
+
+
+def stored_at(db: Reader, seq: int) -> int:
+    """When an outbound event was stored (ms); 0 if it is gone."""
+    row = db.execute(
+        "SELECT e.received_ts FROM outbound o JOIN events e USING (event_nid) WHERE o.seq = ?", (seq,)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def attempting(tx: Tx, host_nid: int, *, after: int, until: int, edus: Sequence[int], now_ms: int) -> None:
+    """Write down what the next transaction holds, before it is sent: PDUs after `after`, up to which the
+    server has everything, until `until`; and durable EDUs.
+
+    It needs no end: once the server has it all, nothing is left that it names.
+    """
+    tx.execute(
+        "UPDATE destinations SET cursor = MAX(cursor, ?), attempt_ts = ?, attempt_until = ?, "
+        "attempt_edus = ? WHERE host_nid = ?",
+        (after, now_ms, until, json.dumps(list(edus)), host_nid),
     )
 
 

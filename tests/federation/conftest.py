@@ -12,6 +12,7 @@ import pytest
 from minihs.testing.clock import run_virtual
 from minihs.testing.internet import Internet
 from tests.federation.kit import Caller, caller
+from tests.federation.sending import World, world_in
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,3 +34,9 @@ async def internet() -> AsyncIterator[Internet]:
 async def us(internet: Internet, tmp_path: Path) -> AsyncIterator[Caller]:
     async with caller(internet, tmp_path) as us:
         yield us
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with world_in(tmp_path) as world:
+        yield world
