@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from minihs.matrix.canonical import JsonObject
-from minihs.store import account_data, device_lists, one_time_keys, sync_rooms, timeline, to_device
+from minihs.store import account_data, one_time_keys, timeline, to_device
 from minihs.store.account_data import AccountData
 from minihs.store.timeline import EventRow
-from minihs.sync import room_list
+from minihs.sync import device_news, room_list
 from minihs.sync.client_events import client_events, federation_event
 from minihs.sync.context import RoomPart, SyncContext
 from minihs.sync.filters import prune
@@ -206,13 +206,11 @@ def _device_lists(context: SyncContext, parts: Sequence[RoomPart]) -> tuple[list
     """(changed, left): whose devices the client must ask for anew, and whose it can forget."""
     if context.since is None:
         return [], []
-    changed = set(
-        device_lists.changed_among_contacts(context.db, context.user_id, context.since, context.upto)
-    )
-    gone: set[str] = set()
+    joined: set[str] = set()
+    left: set[str] = set()
     for part in parts:
-        changed |= part.joined_users - {context.user_id}
-        gone |= part.left_users - {context.user_id}
-    if gone:
-        gone -= sync_rooms.sharing_encrypted_room(context.db, context.user_id, gone)
-    return sorted(changed - gone), sorted(gone)
+        joined |= part.joined_users
+        left |= part.left_users
+    return device_news.changed_and_left(
+        context.db, context.user_id, context.since, context.upto, joined, left
+    )

@@ -50,14 +50,29 @@ class RoomTask:
 
 def first_rooms(db: Reader, user_id: str, upto: int, *, include_leave: bool) -> list[RoomTask]:
     """For an answer without `since`."""
-    tasks = []
-    for room in sync_rooms.memberships_at(db, user_id, upto, left=include_leave):
-        if room.membership in GONE:
-            tasks.append(_left(db, user_id, room, None, upto))
-        else:
-            section = Section(room.membership)
-            tasks.append(RoomTask(room.room_nid, room.room_id, section, None, upto, room.event_nid))
-    return tasks
+    rooms_now = sync_rooms.memberships_at(db, user_id, upto, left=include_leave)
+    return [_first(db, user_id, room, upto) for room in rooms_now]
+
+
+def one_room(db: Reader, user_id: str, room: RoomMembership, since: int | None, upto: int) -> RoomTask | None:
+    """For a view that tells of rooms one by one, each from where it was left. `room`: as of `upto`; `since`:
+    up to where the client knows it, None: it never heard of it. None: there is nothing to tell."""
+    if since is None:
+        return _first(db, user_id, room, upto)
+    spans = sync_rooms.spans(db, user_id, room.room_nid)
+    changes = [
+        RoomMembership(room.room_nid, room.room_id, span.membership, span.event_nid, span.pos)
+        for span in spans
+        if since < span.pos <= upto
+    ]
+    if changes:
+        before = [span.membership for span in spans if span.pos <= since]
+        task = _changed(db, user_id, changes, before[-1] if before else None, since, upto)
+        if task is not None:
+            return task
+    if room.membership != "join":
+        return None
+    return RoomTask(room.room_nid, room.room_id, Section.JOIN, since, upto, room.event_nid)
 
 
 def rooms_with_changes(
@@ -104,6 +119,14 @@ def _unmoved(
         for room in found
         if room.membership == "join" and room.room_nid not in moved
     ]
+
+
+def _first(db: Reader, user_id: str, room: RoomMembership, upto: int) -> RoomTask:
+    """A room that the client knows nothing of."""
+    if room.membership in GONE:
+        return _left(db, user_id, room, None, upto)
+    section = Section(room.membership)
+    return RoomTask(room.room_nid, room.room_id, section, None, upto, room.event_nid)
 
 
 def _changed(

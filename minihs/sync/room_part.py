@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minihs.store import account_data, receipts, state, sync_rooms, timeline
+from minihs.store import account_data, receipts, timeline
 from minihs.store.account_data import AccountData
-from minihs.sync import selection
+from minihs.sync import device_news, selection
 from minihs.sync import unread as unread_counts
 from minihs.sync.context import RoomPart, SyncContext
 from minihs.sync.receipts import receipt_events
@@ -46,7 +46,9 @@ def build_part(context: SyncContext, task: RoomTask, unread: Unread, news: Seque
         if task.since is None or context.request.full_state or not part.is_empty:
             _fill_unread(context, part, unread)
     if context.since is not None:
-        _fill_device_lists(context, part, found)
+        part.joined_users, part.left_users = device_news.through_room(
+            context.db, context.facts, task, found.changes, found.end
+        )
     part.is_news = part.is_news or task.since is None or context.request.full_state
     return part
 
@@ -57,20 +59,8 @@ def _fill_timeline(context: SyncContext, part: RoomPart) -> None:
         part.prev_batch = str(SyncToken(task.upto))
         return
     select = Selector(context.db, context.facts, context.user_id, wanted.timeline, context.ignored)
-    limit = wanted.timeline_limit
-    found = selection.latest(select, task.room_nid, task.since or 0, task.upto, limit)
-    part.timeline, part.limited = found.rows, found.limited
-    missing = timeline.gaps(context.db, task.room_nid)
-    for place in reversed(range(len(part.timeline))):
-        if part.timeline[place].nid in missing:
-            # What is before it can't be joined to it seamlessly: the client fills the gap by /messages.
-            part.timeline, part.limited = part.timeline[place:], True
-            break
-    if task.since is None and not part.limited:
-        # Everything that came while we were in the room fits. Is there history from before, fetched later?
-        part.limited = timeline.has_arrivals_before(context.db, task.room_nid, 1)
-    first = part.timeline[0].arrival if part.timeline else None
-    part.prev_batch = str(SyncToken(task.upto if first is None else first - 1))
+    end = selection.timeline_end(select, task.room_nid, task.since, task.upto, wanted.timeline_limit)
+    part.timeline, part.limited, part.prev_batch = end.rows, end.limited, end.prev_batch
 
 
 def _only_own_leave(context: SyncContext, part: RoomPart) -> None:
@@ -124,50 +114,3 @@ def _fill_unread(context: SyncContext, part: RoomPart, unread: Unread) -> None:
     )
     by_thread = context.request.filter.timeline.unread_thread_notifications
     part.unread = unread_counts.in_sync(counts, by_thread=by_thread)
-
-
-def _fill_device_lists(context: SyncContext, part: RoomPart, found: RoomState) -> None:
-    """With whom the client now shares, or no longer shares, an encrypted room through this one."""
-    db, task = context.db, part.task
-    key = context.facts.key(db, "m.room.encryption", "")
-    if key is None or found.end is None or not state.lookup(db, found.end, (key,)):
-        return
-    if task.section is Section.LEAVE:
-        part.left_users = _joined_in(context, found.end)
-    elif task.since is None or key in found.changes:
-        part.joined_users = set(sync_rooms.joined_users(db, task.room_nid))
-    else:
-        _compare_members(context, part, found)
-
-
-def _compare_members(context: SyncContext, part: RoomPart, found: RoomState) -> None:
-    keys = context.facts.member_keys(context.db, found.changes)
-    if not keys:
-        return
-    users = timeline.state_keys_of_type(context.db, keys, MEMBER)
-    nids = {
-        nid
-        for key in keys
-        for nid in (found.changes[key].before, found.changes[key].after)
-        if nid is not None
-    }
-    rows = timeline.rows_of(context.db, nids)
-
-    def is_joined(nid: int | None) -> bool:
-        return nid in rows and rows[nid].membership == "join"
-
-    for key in keys:
-        was, now = is_joined(found.changes[key].before), is_joined(found.changes[key].after)
-        if now and not was:
-            part.joined_users.add(users[key])
-        elif was and not now:
-            part.left_users.add(users[key])
-
-
-def _joined_in(context: SyncContext, group: int) -> set[str]:
-    """Users joined in some state; for rooms whose unfolded state we no longer hold."""
-    whole = state.read_group(context.db, group)
-    keys = context.facts.member_keys(context.db, whole)
-    users = timeline.state_keys_of_type(context.db, keys, MEMBER)
-    rows = timeline.rows_of(context.db, [whole[key] for key in keys])
-    return {users[key] for key in keys if whole[key] in rows and rows[whole[key]].membership == "join"}

@@ -22,6 +22,7 @@ from minihs.store import state, timeline
 from minihs.store.reader import Reader
 from minihs.store.timeline import EventRow
 from minihs.sync.context import RoomPart, SyncContext
+from minihs.sync.room_list import RoomTask
 
 MEMBER = "m.room.member"
 
@@ -49,13 +50,11 @@ class RoomState:
 
 def room_state(context: SyncContext, part: RoomPart) -> RoomState:
     db, task = context.db, part.task
-    end = _state_at_end(db, part)
+    end = state_at_end(db, task)
     if end is None:
         return RoomState({}, {}, None, whole=False)
     known = None if task.since is None else timeline.state_at_pos(db, task.room_nid, task.since)
-    changes: dict[int, Change] = {}
-    if known is not None:
-        changes = {key: Change(*pair) for key, pair in state.diff(db, known, end).items()}
+    changes = changes_between(db, known, end)
     whole = known is None or context.request.full_state
     if whole:
         send = state.read_group(db, end)
@@ -64,6 +63,24 @@ def room_state(context: SyncContext, part: RoomPart) -> RoomState:
     if not context.request.use_state_after:
         _step_back(db, part, known if not whole else None, send)
     return RoomState(send, changes, end, whole)
+
+
+def state_at_end(db: Reader, task: RoomTask) -> int | None:
+    """The state group up to which the answer tells of the room; None: we hold no state of it."""
+    return timeline.state_at_pos(db, task.room_nid, task.upto)
+
+
+def changes_since(db: Reader, task: RoomTask, end: int | None) -> dict[int, Change]:
+    """What changed of the state that the client knew; nothing, if it knew none."""
+    if end is None or task.since is None:
+        return {}
+    return changes_between(db, timeline.state_at_pos(db, task.room_nid, task.since), end)
+
+
+def changes_between(db: Reader, known: int | None, end: int) -> dict[int, Change]:
+    if known is None:
+        return {}
+    return {key: Change(*pair) for key, pair in state.diff(db, known, end).items()}
 
 
 def lazily(context: SyncContext, part: RoomPart, found: RoomState, heroes: Collection[str]) -> dict[int, int]:
@@ -121,13 +138,9 @@ def _step_back(db: Reader, part: RoomPart, known: int | None, send: dict[int, in
 def _state_at_start(db: Reader, part: RoomPart) -> int | None:
     """The room's state just before the first event shown."""
     if not part.timeline:
-        return _state_at_end(db, part)
+        return state_at_end(db, part.task)
     first = part.timeline[0]
     return timeline.state_at_pos(db, part.task.room_nid, (first.arrival or 0) - 1) or first.before_group
-
-
-def _state_at_end(db: Reader, part: RoomPart) -> int | None:
-    return timeline.state_at_pos(db, part.task.room_nid, part.task.upto)
 
 
 def fits_filter(context: SyncContext, part: RoomPart, rows: Sequence[EventRow]) -> list[EventRow]:

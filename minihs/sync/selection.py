@@ -14,6 +14,7 @@ from minihs.sync import visibility
 from minihs.sync.client_events import REDACTION
 from minihs.sync.filters import EventFilter
 from minihs.sync.group_facts import GroupFacts
+from minihs.sync.tokens import SyncToken
 
 MAX_ROUNDS = 5
 """How often one request goes on looking when it finds nothing to show: each round reads more than the one
@@ -94,3 +95,34 @@ def latest(select: Selector, room_nid: int, after: int, upto: int, limit: int) -
         upto = (rows[-1].arrival or 0) - 1
         want = min(2 * want + 20, MAX_ROUND)
     return Latest(found[::-1], limited=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEnd:
+    """What an answer of either sync shows of a room's timeline."""
+
+    rows: list[EventRow]
+    """Oldest first, without a gap among them."""
+    limited: bool
+    prev_batch: str
+
+    def first_arrival(self, upto: int) -> int:
+        """From here on the client has everything up to `upto`."""
+        return (self.rows[0].arrival or 0) if self.rows else upto + 1
+
+
+def timeline_end(select: Selector, room_nid: int, since: int | None, upto: int, limit: int) -> TimelineEnd:
+    """The newest `limit` events for a client that has everything up to `since` (None: nothing)."""
+    found = latest(select, room_nid, since or 0, upto, limit)
+    rows, limited = found.rows, found.limited
+    missing = timeline.gaps(select.db, room_nid)
+    for place in reversed(range(len(rows))):
+        if rows[place].nid in missing:
+            # What is before it can't be joined to it seamlessly: the client fills the gap by /messages.
+            rows, limited = rows[place:], True
+            break
+    if since is None and not limited:
+        # Everything that came while we were in the room fits. Is there history from before, fetched later?
+        limited = timeline.has_arrivals_before(select.db, room_nid, 1)
+    first = rows[0].arrival if rows else None
+    return TimelineEnd(rows, limited, str(SyncToken(upto if first is None else first - 1)))
