@@ -63,13 +63,23 @@ def changed(db: Reader, user_id: str, since: int, upto: int) -> list[AccountData
     return result
 
 
-def of_room(db: Reader, user_id: str, room_id: str) -> list[AccountData]:
-    """All of one room: for a room that is new to the client."""
+def of_room(db: Reader, user_id: str, room_id: str, since: int = 0, upto: int = 2**62) -> list[AccountData]:
+    """What of one room was last written after `since` and up to `upto`; all, for a room that is new to the
+    client."""
     rows = db.execute(
-        "SELECT room_id, type, content FROM account_data WHERE user_id = ? AND room_id = ? ORDER BY pos",
-        (user_id, room_id),
+        "SELECT room_id, type, content FROM account_data WHERE user_id = ? AND room_id = ? "
+        "AND pos > ? AND pos <= ? ORDER BY pos",
+        (user_id, room_id, since, upto),
     ).fetchall()
     return [AccountData(room_id, type, json.loads(content)) for room_id, type, content in rows]
+
+
+def of_type(db: Reader, user_id: str, type: str) -> list[AccountData]:
+    """What there is of one type, in all rooms."""
+    rows = db.execute(
+        "SELECT room_id, content FROM account_data WHERE user_id = ? AND type = ?", (user_id, type)
+    ).fetchall()
+    return [AccountData(room_id, type, json.loads(content)) for room_id, content in rows]
 
 
 def ignored_users(db: Reader, user_id: str) -> frozenset[str]:

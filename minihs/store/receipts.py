@@ -78,6 +78,17 @@ def changed(db: Reader, room_nid: int, since: int, upto: int, limit: int) -> lis
     ]
 
 
+def of_user(db: Reader, room_nid: int, user_id: str) -> list[Receipt]:
+    """All receipts of one user in a room."""
+    return [
+        Receipt._make(row)
+        for row in db.execute(
+            "SELECT user_id, kind, thread, event_id, ts FROM receipts WHERE room_nid = ? AND user_id = ?",
+            (room_nid, user_id),
+        ).fetchall()
+    ]
+
+
 def read_upto(db: Reader, room_nid: int, user_id: str) -> dict[str, int]:
     """thread (UNTHREADED too) → arrival of the furthest event that the user has read there."""
     return dict(

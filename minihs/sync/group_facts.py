@@ -33,6 +33,7 @@ class GroupFacts:
         self._membership: dict[tuple[int, int], str | None] = {}
         self._keys: dict[tuple[str, str], int] = {}
         self._is_member_key: dict[int, bool] = {}
+        self._room_type: dict[int, str | None] = {}
         self.bodies = Bodies()
 
     def visibility_key(self, db: Reader) -> int | None:
@@ -140,6 +141,19 @@ class GroupFacts:
             for key in missing:
                 known[key] = key in members
         return {key for key in key_nids if known[key]}
+
+    def room_types(self, db: Reader, nids: Collection[int]) -> dict[int, str | None]:
+        """nid of an m.room.create event → the room's type, which never changes."""
+        known = self._room_for(self._room_type)
+        self._room_type = known
+        missing = [nid for nid in nids if nid not in known]
+        if missing:
+            bodies = timeline.bodies(db, missing)
+            for nid in missing:
+                content = bodies[nid][1].get("content") if nid in bodies else None
+                value = content.get("type") if isinstance(content, dict) else None
+                known[nid] = value if isinstance(value, str) else None
+        return {nid: known[nid] for nid in nids}
 
     def value_of(self, db: Reader, nid: int) -> str:
         """What an m.room.history_visibility event says."""

@@ -25,6 +25,7 @@ from minihs.sync.relations import Relations
 from minihs.sync.reports import Reports
 from minihs.sync.room_reads import RoomReads
 from minihs.sync.search import Search
+from minihs.sync.sliding.syncer import SlidingSyncer
 from minihs.sync.syncer import Syncer
 from minihs.sync.typing import Typing
 from minihs.sync.unread import Unread
@@ -35,6 +36,7 @@ class Sync:
     typing: Typing
     receipts: Receipts
     syncer: Syncer
+    sliding: SlidingSyncer
     messages: Messages
     by_time: ByTime
     initial_sync: InitialSync
@@ -65,6 +67,7 @@ class Sync:
         self.typing = Typing(db.read, runtime, self.notifier, self._our_name, edus=edus, acls=acls)
         self.receipts = Receipts(db, runtime, self._our_name, edus=edus, acls=acls)
         self.syncer = Syncer(db, runtime, self.notifier, self.typing, self.facts, presence, self.unread)
+        self.sliding = SlidingSyncer(db, runtime, self.notifier, self.typing, self.facts, self.unread)
         self.messages = Messages(db, runtime, self.facts, history)
         self.by_time = ByTime(db, self.facts, history)
         self.initial_sync = InitialSync(db, self.facts, self.reads, self.messages)

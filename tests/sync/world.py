@@ -30,6 +30,8 @@ from minihs.sync.group_facts import GroupFacts
 from minihs.sync.notifier import Notifier
 from minihs.sync.ports import OpenAcls
 from minihs.sync.receipts import Receipts
+from minihs.sync.sliding.request import parse as parse_sliding
+from minihs.sync.sliding.syncer import SlidingSyncer
 from minihs.sync.syncer import Syncer, SyncOptions
 from minihs.sync.typing import Typing
 from minihs.testing.clock import SeededRandom
@@ -118,10 +120,14 @@ class World:
         self.typing = Typing(db.read, runtime, self.notifier, OUR_NAME, edus=self.edus, acls=self.acls)
         self.receipts = Receipts(db, runtime, OUR_NAME, edus=self.edus, acls=self.acls)
         self.syncer = self.new_syncer()
+        self.sliding = self.new_sliding()
 
     def new_syncer(self) -> Syncer:
         """As after a restart: nothing remembered."""
         return Syncer(self.db, self.runtime, self.notifier, self.typing, self.facts)
+
+    def new_sliding(self) -> SlidingSyncer:
+        return SlidingSyncer(self.db, self.runtime, self.notifier, self.typing, self.facts)
 
     async def room(self, creator: str = ALICE, **request: Any) -> str:
         return await self.rooms.create(creator, {"preset": "public_chat", **request})
@@ -140,6 +146,13 @@ class World:
         return await self.syncer.sync(
             Requester(user, device, 1), SyncOptions(filter=wanted, since=since, **options)
         )
+
+    async def slide(self, user: str, pos: str = "", /, **body: Any) -> Json:
+        """One request of sliding sync. `device`, `timeout`, `stable`, and the fields of the body."""
+        device, timeout = body.pop("device", "PHONE"), body.pop("timeout", 0)
+        is_stable = body.pop("stable", False)
+        request = parse_sliding(body, user, pos=pos, timeout_ms=timeout, is_stable=is_stable)
+        return await self.sliding.sync(Requester(user, device, 1), request)
 
     def tips(self, room_id: str) -> list[str]:
         return sorted(self.rooms.parts.head(room_id).tips)

@@ -15,6 +15,8 @@ SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in rang
 UNSTABLE_FEATURES = {
     # Element sets up cross-signing only where it finds this, though the specification has it since 1.1.
     "org.matrix.e2e_cross_signing": True,
+    # Sliding sync: Element X uses nothing else.
+    "org.matrix.simplified_msc3575": True,
     # Names from before these were in the specification, for clients that look for nothing else.
     "uk.half-shot.msc2666.query_mutual_rooms": True,
     "uk.tcpip.msc4133": True,
