@@ -74,9 +74,7 @@ async def test_a_waiting_client_is_answered_when_something_is_said(home: TestHom
     assert said(answers[0]["rooms"][room]) == ["hello"]
 
 
-async def test_a_client_that_hangs_up_is_not_waited_for(
-    home: TestHome, autojump_clock: MockClock
-) -> None:
+async def test_a_client_that_hangs_up_is_not_waited_for(home: TestHome, autojump_clock: MockClock) -> None:
     alice = await home.person("alice")
     await alice.room()
     pos = (await slide(alice))["pos"]
