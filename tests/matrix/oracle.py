@@ -69,7 +69,8 @@ def resolve_v2(
     if not conflicted:
         return unconflicted
 
-    chains = [auth_chain(set(state.values()), events) for state in state_sets]
+    # What a state holds counts as reached by it, as it does for the servers in the field.
+    chains = [auth_chain(state.values(), events).union(state.values()) for state in state_sets]
     in_all = {event_id for event_id in chains[0] if all(event_id in chain for chain in chains)}
     full = conflicted | (set.union(*chains) - in_all)
     if newer:

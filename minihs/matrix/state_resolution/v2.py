@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Sequence
 
+from minihs.matrix.event import Event
 from minihs.matrix.state_resolution.graph import AuthGraph, auth_difference, conflicted_subgraph
 from minihs.matrix.state_resolution.ordering import Mainline, power_order
 from minihs.matrix.state_resolution.replay import PartialState, replay
@@ -39,7 +40,9 @@ def resolve_v2(
     `from_nothing` makes it version 2.1.
     """
     conflicted: set[str] = set().union(*heads)
-    full = conflicted | auth_difference(graph, heads, shared_chain)
+    agreed = PartialState(store, unconflicted, hidden)
+    difference = auth_difference(graph, heads, shared_chain)
+    full = conflicted | {event_id for event_id in difference if not _is_in(agreed, need(store, event_id))}
     if from_nothing:
         full |= conflicted_subgraph(graph, conflicted)
     state = PartialState(store, _Nothing() if from_nothing else unconflicted, hidden)
@@ -54,5 +57,14 @@ def resolve_v2(
     replay(mainline.order(remaining), state, store)
 
     # 5
-    final = PartialState(store, unconflicted, hidden)
-    return {key: event_id for key, event_id in state.put.items() if final.below(key) is None}
+    return {key: event_id for key, event_id in state.put.items() if agreed.below(key) is None}
+
+
+def _is_in(agreed: PartialState, event: Event) -> bool:
+    """Whether the event stands in all of the states alike.
+
+    By the text it is nevertheless in the auth difference if only some of the states cite it. The servers in
+    the field count a state's own events as reached by it, so that such an event is no difference to them; to
+    order the others by it would make another room state than theirs.
+    """
+    return event.key is not None and agreed.below(event.key) == event.event_id
