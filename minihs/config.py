@@ -103,6 +103,13 @@ class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "machines behind the firewall."
         ),
     ] = []
+    partial_joins: Annotated[
+        bool,
+        Meta(
+            description="Be in a room of other servers as soon as all of its state but the members is known, "
+            "and fetch those in the background. If off, joining waits for all of them."
+        ),
+    ] = False
     notaries: Annotated[
         list[str],
         Meta(

@@ -154,6 +154,7 @@ def build(
             "m.presence": presence.receive,
         },
         default_room_version=config.rooms.default_version,
+        partial_joins=config.federation.partial_joins,
         nursery=nursery,
     )
     sync.connect(edus=senders, acls=rooms.acls, history=rooms, presence=presence)

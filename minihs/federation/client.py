@@ -8,7 +8,7 @@ one of `Unreachable`, `RemoteRefused`, `RemoteProtocolError`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import trio
 from minihs.federation import http
 from minihs.federation.discovery import Discovery
 from minihs.federation.pools import Pools
-from minihs.federation.spool import BadAnswer, Spool, SpooledJoin
+from minihs.federation.spool import BadAnswer, Spool, SpooledJoin, SpooledState
 from minihs.federation.transport import Request, Transport, path
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
@@ -78,6 +78,18 @@ class FederationClient(Transport):
         request = Request(
             "PUT", host, path(f"{V2}/send_join", room_id, event_id), query, canonical.encode(pdu)
         )
+        async with self._spooled(request, Spool.parse_join) as join:
+            yield join
+
+    @asynccontextmanager
+    async def state_at(self, host: str, room_id: str, event_id: str) -> AsyncIterator[SpooledState]:
+        """The state before the event, and its auth chain, on disk for as long as the `async with` lasts."""
+        request = Request("GET", host, path(f"{V1}/state", room_id), (("event_id", event_id),))
+        async with self._spooled(request, Spool.parse_state) as state:
+            yield state
+
+    @asynccontextmanager
+    async def _spooled[T](self, request: Request, parse: Callable[[Spool], T]) -> AsyncIterator[T]:
         spool = Spool(self._spool_folder)
         try:
             async with (
@@ -87,10 +99,10 @@ class FederationClient(Transport):
                 async for chunk in chunks:
                     spool.write(chunk)
             try:
-                join = await self._runtime.threads.run(spool.parse_join)
+                answer = await self._runtime.threads.run(parse, spool)
             except BadAnswer as error:
-                raise RemoteProtocolError(host, str(error)) from error
-            yield join
+                raise RemoteProtocolError(request.destination, str(error)) from error
+            yield answer
         finally:
             spool.close()
 

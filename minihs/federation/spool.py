@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A large answer on disk, taken apart without being held in memory (the answer to send_join: 20 MB and more).
+"""A large answer on disk, taken apart without being held in memory (those to send_join and /state: 20 MB and
+more).
 
 The bytes go to a nameless file as they come, up to a cap. The file is mapped, and split into its lists of
 events without decoding them: the reader decodes in batches of its own size. The keys of the object may come
@@ -34,6 +35,13 @@ class _JoinAnswer(msgspec.Struct):
     members_omitted: bool = False
     servers_in_room: list[str] | None = None
     origin: str | None = None
+
+
+class _StateAnswer(msgspec.Struct):
+    """GET /state, 200 (spec: "Retrieving event authorization information")."""
+
+    pdus: list[msgspec.Raw]
+    auth_chain: list[msgspec.Raw]
 
 
 class RawList(Sequence[bytes]):
@@ -81,6 +89,14 @@ class SpooledJoin:
         return f"<SpooledJoin: {len(self.state)} state, {len(self.auth_chain)} auth chain, {self.size} bytes>"
 
 
+class SpooledState:
+    """An answer to /state."""
+
+    def __init__(self, answer: _StateAnswer) -> None:
+        self.state = RawList(answer.pdus)
+        self.auth_chain = RawList(answer.auth_chain)
+
+
 class Spool:
     """The file that an answer is written to. Its space is free again when it is closed and nobody reads any
     more."""
@@ -96,15 +112,21 @@ class Spool:
 
     def parse_join(self) -> SpooledJoin:
         """Split what was written. Raises BadAnswer."""
+        return SpooledJoin(self._parse(_JoinAnswer, "a join"), self.size)
+
+    def parse_state(self) -> SpooledState:
+        """Raises BadAnswer."""
+        return SpooledState(self._parse(_StateAnswer, "a state"))
+
+    def _parse[T](self, type: type[T], what: str) -> T:
         self._file.flush()
         if not self.size:
             raise BadAnswer("the answer is empty")
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            answer = msgspec.json.decode(mapped, type=_JoinAnswer)
+            return msgspec.json.decode(mapped, type=type)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadAnswer(f"the answer is not a join: {error}") from error
-        return SpooledJoin(answer, self.size)
+            raise BadAnswer(f"the answer is not {what}: {error}") from error
 
     def close(self) -> None:
         self._file.close()

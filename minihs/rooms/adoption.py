@@ -3,13 +3,14 @@
 
 Three passes over the spooled answer: `read` decodes, verifies and indexes; `authorise` applies the auth
 rules, parents first; `promote` writes everything in one commit. Between the passes an event is its place in
-the file and its id.
+the file and its id. What comes after a join by partial state takes the same way, but is written bit by bit
+(`keep`, `state_nids`): see rooms/partial_join.py.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -24,7 +25,7 @@ from minihs.rooms.admission import Source, admit
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
 from minihs.rooms.parts import Parts
 from minihs.rooms.state import Key
-from minihs.store import events, ids, memberships, rooms, state
+from minihs.store import events, ids, memberships, partial, rooms, state
 from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
@@ -180,6 +181,14 @@ class Adoption:
 
     # -- pass 3 ------------------------------------------------------------------------------------
 
+    def take_as_state(self, event_ids: Iterable[str]) -> None:
+        """These are part of the state, too, where it has nothing else."""
+        taken = self.state_ids()
+        for event_id in event_ids:
+            item = self._items.get(event_id)
+            if item is not None and item.key is not None and item.key not in taken:
+                item.in_state = True
+
     def state_ids(self) -> dict[Key, str]:
         return {
             item.key: event_id
@@ -190,29 +199,60 @@ class Adoption:
     def state_map(self) -> Mapping[Key, Event]:
         return _LazyState(self, self.state_ids())
 
-    async def promote(self, join: Event) -> None:
-        """Store all of it, with our join as the newest event of the room."""
+    def chunks(self) -> Iterator[list[str]]:
+        """The ids of all events, some hundreds at a time, for `keep`."""
+        waiting = list(self._items)
+        for start in range(0, len(waiting), _BATCH):
+            yield waiting[start : start + _BATCH]
+
+    async def keep(self, room_nid: int, event_ids: Sequence[str]) -> None:
+        """Store these, without a place."""
+        now = self._parts.now()
+
+        def write(tx: Tx) -> None:
+            for event_id in event_ids:
+                self._insert(tx, room_nid, event_id, now)
+
+        await self._parts.db.write(write)
+        for event_id in event_ids:
+            self._parts.graph.forget(event_id)
+
+    def state_nids(self, tx: Tx) -> dict[int, int | None]:
+        """The state in numbers."""
+        return {
+            ids.intern_key(tx, *key): ids.intern_event(tx, event_id)
+            for key, event_id in self.state_ids().items()
+        }
+
+    def _insert(self, tx: Tx, room_nid: int, event_id: str, now: int) -> None:
+        item = self._items[event_id]
+        events.insert(
+            tx,
+            room_nid,
+            self._load(event_id, item),
+            outcome=Outcome.ACCEPTED if item.rejected is None else Outcome.REJECTED,
+            reason=item.rejected,
+            outlier=True,
+            received_ts=now,
+        )
+
+    async def promote(
+        self, join: Event, partial_from: str | None = None, servers: Sequence[str] = ()
+    ) -> None:
+        """Store all of it, with our join as the newest event of the room.
+
+        `partial_from`: the members are missing; who left them out. `servers`: who is in the room then.
+        """
         now, our_name = self._parts.now(), self._parts.our_name
-        state_ids = self.state_ids()
 
         def write(tx: Tx) -> None:
             room_nid = rooms.intern(tx, self._room_id, self._version.version)
             rooms.settle_version(tx, room_nid, self._version.version)
             memberships.drop_unfolded(tx, room_nid)
-            for event_id, item in self._items.items():
-                events.insert(
-                    tx,
-                    room_nid,
-                    self._load(event_id, item),
-                    outcome=Outcome.ACCEPTED if item.rejected is None else Outcome.REJECTED,
-                    reason=item.rejected,
-                    outlier=True,
-                    received_ts=now,
-                )
-            unfolded: dict[int, int | None] = {
-                ids.intern_key(tx, *key): ids.intern_event(tx, event_id)
-                for key, event_id in state_ids.items()
-            }
+            partial.abandon(tx, room_nid)
+            for event_id in self._items:
+                self._insert(tx, room_nid, event_id, now)
+            unfolded = self.state_nids(tx)
             before = state.new_group(tx, room_nid, None, unfolded)
             own = {
                 ids.intern_key(tx, "m.room.member", join.state_key or ""): ids.intern_event(tx, join.event_id)
@@ -231,10 +271,14 @@ class Adoption:
                 received_ts=now,
             )
             events.connect(tx, room_nid, nid, tip=True)
+            if partial_from is not None:
+                partial.presume_hosts(tx, room_nid, servers)
+                partial.begin(tx, room_nid, nid, partial_from, pos)
             memberships.apply_state_changes(
                 tx, room_nid, self._room_id, after, unfolded | own, pos=pos, our_name=our_name
             )
-            memberships.end_stale(tx, room_nid, self._room_id, pos=pos, our_name=our_name)
+            if partial_from is None:
+                memberships.end_stale(tx, room_nid, self._room_id, pos=pos, our_name=our_name)
             rooms.set_resident(tx, room_nid, True)
             tx.wake(f"room:{self._room_id}")
 

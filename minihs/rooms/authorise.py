@@ -7,20 +7,26 @@
     7. recommended by the room's policy server, if it has one, else soft-failed.
 
 (1–3, format, signature and hash, are `admission`'s.)
+
+In a room whose members are not all known yet (rooms/partial_join.py), 5 takes a membership that is missing
+from the state from the event's auth events; what fails all the same is not rejected, for it may be we who are
+wrong: it waits (`Unsure`). 6 waits too. Both are done again once the members are there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from minihs.matrix.auth_rules import AuthError, check_auth, check_auth_events
+from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
 from minihs.rooms.admission import Source
 from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head
 from minihs.rooms.policy import is_recommended, policy_server_of
-from minihs.rooms.state import Key, StateRef
+from minihs.rooms.state import Key, StateMap, StateRef
 from minihs.store.events import Outcome
 
 
@@ -43,6 +49,13 @@ class EventSource(Protocol):
 
 class MissingAuthEvents(Exception):
     """Some of an event's auth events are not here: fetch them, or defer the event. `.args[0]`: their ids."""
+
+
+class Unsure(MatrixError):
+    """Not allowed by the part of the state that we know; whether by all of it, nobody can tell yet."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(403, "M_FORBIDDEN", f"Not allowed by what is known of the room: {reason}")
 
 
 def auth_events_of(graph: EventSource, event: Event) -> list[Event]:
@@ -79,7 +92,7 @@ def check_by_auth_events(graph: EventSource, event: Event, create: Event | None)
 
 
 def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Source) -> Verdict:
-    """Steps 4–7, those that `source` asks for. Raises MissingAuthEvents."""
+    """Steps 4–7, those that `source` asks for. Raises MissingAuthEvents, and Unsure."""
     if event.type == "m.room.create" and head.tips:
         # Rule 1 would allow it: by itself, with nothing before it. Resolved with what the room has it could
         # reset all of its state. A room has one create event, the one that we know.
@@ -92,10 +105,12 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
             return verdict
     if "before" in source.checks:
         try:
-            check_auth(event, head.state(graph, before))
+            check_auth(event, _state_before(graph, head, event, before))
         except AuthError as error:
+            if head.partial is not None:
+                raise Unsure(str(error)) from error
             return Verdict(Outcome.REJECTED, f"by the state before it: {error}")
-    if "current" in source.checks and not before.same_as(head.current):
+    if "current" in source.checks and head.partial is None and not before.same_as(head.current):
         try:
             check_auth(event, head.state(graph))
         except AuthError as error:
@@ -103,3 +118,21 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
     if "policy" in source.checks and not is_recommended(policy_server_of(graph, head), event):
         return Verdict(Outcome.SOFT_FAILED, "the room's policy server has not signed it")
     return ACCEPTED
+
+
+def _state_before(graph: Graph, head: Head, event: Event, before: StateRef) -> StateMap:
+    """The state before an event; what members it lacks because we don't know them yet, as the event cites
+    them. (They have passed step 4, so they are allowed by themselves.)"""
+    if head.partial is None:
+        return head.state(graph, before)
+    return StateMap(graph, before, cited_members(graph, event, lambda key: graph.lookup(before, key) is None))
+
+
+def cited_members(source: EventSource, event: Event, is_missing: Callable[[Key], bool]) -> dict[Key, Event]:
+    """The memberships among an event's auth events, those that the state lacks."""
+    found: dict[Key, Event] = {}
+    for auth_event in auth_events_of(source, event):
+        key = auth_event.key
+        if key is not None and key[0] == "m.room.member" and is_missing(key):
+            found[key] = auth_event
+    return found

@@ -50,9 +50,13 @@ class Backfill:
         self._states = states
 
     async def before(self, room_id: str, topo: int, limit: int) -> bool:
-        """Fetch events before this place of the timeline, if we lack any. True if we got some."""
+        """Fetch events before this place of the timeline, if we lack any. True if we got some.
+
+        Not while we don't know the room's members: the state there would have to be fetched with all of them,
+        and they are on their way.
+        """
         room = rooms.get(self._parts.db.read, room_id)
-        if room is None or not room.resident:
+        if room is None or not room.resident or room.partial:
             return False
         return await self._parts.tasks.run(room_id, lambda: self._before(room_id, topo, limit))
 
@@ -85,7 +89,7 @@ class Backfill:
         It stands alone there until the history between it and what we have is fetched.
         """
         room = rooms.get(self._parts.db.read, room_id)
-        if room is None or not room.resident:
+        if room is None or not room.resident or room.partial:
             return False
         return await self._parts.tasks.run(room_id, lambda: self._around(room_id, event_id, host))
 

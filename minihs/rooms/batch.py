@@ -10,7 +10,7 @@ from minihs.matrix.event import Event
 from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head, Heads, Tip
 from minihs.rooms.state import Key, StateRef
-from minihs.store import client_txns, events, ids, inbox, memberships, outbound, rooms, state
+from minihs.store import client_txns, events, ids, inbox, memberships, outbound, partial, rooms, state
 from minihs.store.database import Database, Tx
 from minihs.store.events import Outcome
 
@@ -90,6 +90,8 @@ class Batch:
         self.graph.add_pending(entry.event, entry.outcome)
         if entry.after is not None:
             self.placed[entry.event.event_id] = (entry.topo, entry.after)
+        if self.head.partial is not None and not entry.outlier:
+            self.head.partial.events += 1
 
     def accept(self, entry: Entry) -> None:
         """Add an accepted event of the timeline: make it an extremity and move the current state.
@@ -201,8 +203,8 @@ class Batch:
 
     def _write_entry(self, tx: Tx, entry: Entry, groups: dict[int, tuple[StateRef, int]]) -> int:
         room_nid, room_id = self.head.room_nid, self.head.room_id
-        before = self._group(tx, entry.before, groups)
-        after = self._group(tx, entry.after, groups)
+        before = self.group(tx, entry.before, groups)
+        after = self.group(tx, entry.after, groups)
         news = not entry.outlier and not entry.history and entry.outcome is not Outcome.REJECTED
         if news:
             arrival: int | None = tx.next_pos()
@@ -221,12 +223,14 @@ class Batch:
             arrival=arrival,
             received_ts=entry.received_ts,
         )
+        if self.head.partial is not None and not entry.outlier:
+            partial.add_event(tx, room_nid, nid)
         if not entry.outlier:
             retired = ids.event_nids(tx, entry.retired).values()
             events.connect(tx, room_nid, nid, tip=entry.tip, retired=retired)
         if entry.current is not None:
             self._move_current(tx, entry, arrival if news and arrival else tx.next_pos(), groups)
-        self._redact(tx, entry, nid)
+        self.redact(tx, entry, nid)
         if entry.hosts:
             host_set = outbound.intern_host_set(tx, entry.hosts)
             if host_set is not None:
@@ -241,7 +245,7 @@ class Batch:
         return nid
 
     def _move_current(self, tx: Tx, entry: Entry, pos: int, groups: dict[int, tuple[StateRef, int]]) -> None:
-        group = self._group(tx, entry.current, groups)
+        group = self.group(tx, entry.current, groups)
         assert group is not None  # noqa: S101  (a current state is never empty)
         changes: dict[int, int | None] = {}
         for (type, state_key), event_id in entry.current_changes.items():
@@ -253,8 +257,11 @@ class Batch:
         if any(type == "m.room.member" for type, _ in entry.current_changes):
             resident = bool(memberships.local_joined(tx, self.head.room_nid))
             rooms.set_resident(tx, self.head.room_nid, resident)
+            if not resident:
+                partial.abandon(tx, self.head.room_nid)
 
-    def _redact(self, tx: Tx, entry: Entry, nid: int) -> None:
+    def redact(self, tx: Tx, entry: Entry, nid: int) -> None:
+        """What is to be redacted because of this event."""
         if entry.redaction_of is not None:
             target_nid = ids.intern_event(tx, entry.redaction_of.event_id)
             events.redact(tx, target_nid, nid, entry.redaction_of)
@@ -263,7 +270,7 @@ class Batch:
         if entry.awaited_redaction_of is not None:
             events.add_pending_redaction(tx, ids.intern_event(tx, entry.awaited_redaction_of), nid)
 
-    def _group(self, tx: Tx, ref: StateRef | None, groups: dict[int, tuple[StateRef, int]]) -> int | None:
+    def group(self, tx: Tx, ref: StateRef | None, groups: dict[int, tuple[StateRef, int]]) -> int | None:
         """The number of a state, its groups made as needed; the same ref gives the same group."""
         if ref is None:
             return None
@@ -271,7 +278,7 @@ class Batch:
             return ref.group
         if id(ref) in groups:
             return groups[id(ref)][1]
-        parent = self._group(tx, ref.parent, groups)
+        parent = self.group(tx, ref.parent, groups)
         if not ref.changes:
             if parent is None:
                 return None

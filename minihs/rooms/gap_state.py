@@ -40,6 +40,7 @@ class GapState:
 
     async def after(self, batch: Batch, prev_id: str, origin: str, received_ts: int) -> StateRef:
         """The state after an event that we lack. Raises Defer."""
+        _require_whole(batch)
         for host in self._asking.residents(batch, origin):
             try:
                 state = await self._before_by(batch, prev_id, host, received_ts)
@@ -54,6 +55,7 @@ class GapState:
 
     async def before(self, batch: Batch, event_id: str, hosts: Sequence[str], received_ts: int) -> StateRef:
         """The state before an event. Raises Defer."""
+        _require_whole(batch)
         for host in hosts:
             try:
                 state = await self._before_by(batch, event_id, host, received_ts)
@@ -134,3 +136,10 @@ class GapState:
         }
         changes.update({key: None for key in current if key not in state})
         return batch.head.current.with_changes(changes)
+
+
+def _require_whole(batch: Batch) -> None:
+    """Where members are missing, all of them would have to be fetched again for each gap. They are on their
+    way: wait for them."""
+    if batch.head.partial is not None:
+        raise Defer("the members of the room")

@@ -19,7 +19,7 @@ from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError
 from minihs.rooms.admission import Source
 from minihs.rooms.asking import Asking
-from minihs.rooms.authorise import MissingAuthEvents
+from minihs.rooms.authorise import MissingAuthEvents, Unsure
 from minihs.rooms.batch import Batch
 from minihs.rooms.gap_state import Defer, GapState
 from minihs.rooms.ordering import by_prev_events
@@ -63,8 +63,10 @@ class Gaps:
             return
         if follows_another_room(batch, event):
             reject_placeless(batch, event, received_ts, "a prev event is of another room")
-        elif not missing_prevs(batch, event):
-            await self._place(batch, event, origin, received_ts, source)
+        elif batch.head.partial is not None and batch.head.partial.is_full:
+            raise Defer("the members of the room")
+        elif not _lacking(batch, event):
+            await self._place(batch, event, origin, received_ts, source, _known_states(batch, event))
         else:
             await self._fill(batch, event, origin, received_ts, source)
 
@@ -75,9 +77,12 @@ class Gaps:
         for found in by_prev_events(collected.values()):
             if is_settled(batch.graph, found.event_id) or is_placed(batch, found.event_id):
                 continue
-            gap_states: dict[str, StateRef] = {}
+            gap_states = _known_states(batch, found)
+            lacking = _lacking(batch, found)
+            if lacking and batch.head.partial is not None and found is not event:
+                continue
             if not follows_another_room(batch, found):
-                for prev_id in missing_prevs(batch, found):
+                for prev_id in lacking:
                     states += 1
                     if states > MAX_STATES or trio.current_time() > deadline:
                         raise Defer(f"more than can be asked for at once, as the state at {prev_id}")
@@ -115,13 +120,15 @@ class Gaps:
         """`place_live`, after fetching what is missing: auth events, a policy signature. Raises Defer."""
         event = await self._with_policy(batch, event, source)
         try:
-            place_live(batch, event, received_ts, source, gap_states)
-        except MissingAuthEvents as missing:
-            await self._asking.fetch_auth_events(batch, event, missing.args[0], origin, received_ts)
             try:
                 place_live(batch, event, received_ts, source, gap_states)
-            except MissingAuthEvents as still:
-                raise Defer(f"auth events {still.args[0]}") from still
+            except MissingAuthEvents as missing:
+                await self._asking.fetch_auth_events(batch, event, missing.args[0], origin, received_ts)
+                place_live(batch, event, received_ts, source, gap_states)
+        except MissingAuthEvents as still:
+            raise Defer(f"auth events {still.args[0]}") from still
+        except Unsure as error:
+            raise Defer(f"members of the room: {error}") from error
 
     async def _with_policy(self, batch: Batch, event: Event, source: Source) -> Event:
         """The event with the policy server's signature, if the room has one and it signs."""
@@ -141,12 +148,12 @@ class Gaps:
                 found.event_id
                 for found in collected.values()
                 if found.event_id not in asked
-                and any(prev_id not in collected for prev_id in missing_prevs(batch, found))
+                and any(prev_id not in collected for prev_id in _lacking(batch, found))
             ][:20]
             if not latest or trio.current_time() > deadline:
                 break
             asked.update(latest)
-            named = {prev_id for found in collected.values() for prev_id in missing_prevs(batch, found)}
+            named = {prev_id for found in collected.values() for prev_id in _lacking(batch, found)}
             new = {found.event_id: found for found in await self._ask_missing(batch, latest, origin)}
             collected |= _connected(batch, new, named - collected.keys())
         return collected
@@ -186,5 +193,20 @@ def _connected(batch: Batch, events: dict[str, Event], named: set[str]) -> dict[
         event = events.get(waiting.pop())
         if event is not None and event.event_id not in found:
             found[event.event_id] = event
-            waiting.extend(missing_prevs(batch, event))
+            waiting.extend(_lacking(batch, event))
     return found
+
+
+def _known_states(batch: Batch, event: Event) -> dict[str, StateRef]:
+    """The states after parents that we lack, where we know them nevertheless. What others said while we
+    joined is built on the same event as our join is."""
+    partial = batch.head.partial
+    if partial is None or partial.prev_id is None or is_placed(batch, partial.prev_id):
+        return {}
+    return {partial.prev_id: partial.before} if partial.prev_id in event.prev_events else {}
+
+
+def _lacking(batch: Batch, event: Event) -> list[str]:
+    """The parents at which the state is not known."""
+    known = _known_states(batch, event)
+    return [prev_id for prev_id in missing_prevs(batch, event) if prev_id not in known]

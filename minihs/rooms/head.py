@@ -14,7 +14,7 @@ from minihs.matrix.event import Event
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
 from minihs.rooms.graph import Graph
 from minihs.rooms.state import StateMap, StateRef
-from minihs.store import rooms
+from minihs.store import events, partial, rooms
 from minihs.store.database import Reader
 
 MAX_PREV_EVENTS = 20
@@ -37,6 +37,26 @@ class Tip:
     after: StateRef
 
 
+MAX_PARTIAL_EVENTS = 5_000
+"""Events that are taken in by a state that lacks members. What comes beyond that waits for them."""
+
+
+@dataclass(slots=True)
+class Partial:
+    """We are in the room, and know all of its state but most of the members (rooms/partial_join.py)."""
+
+    before: StateRef
+    """The state before our join, as far as we know it."""
+    prev_id: str | None
+    """The parent of our join, if it has just one: after it, the state is that before the join."""
+    events: int
+    """How many came since."""
+
+    @property
+    def is_full(self) -> bool:
+        return self.events >= MAX_PARTIAL_EVENTS
+
+
 @dataclass(slots=True)
 class Head:
     room_id: str
@@ -44,6 +64,9 @@ class Head:
     version: RoomVersion
     tips: dict[str, Tip] = field(default_factory=dict)
     current: StateRef = field(default_factory=StateRef)
+    partial: Partial | None = None
+    left_behind: frozenset[str] = frozenset()
+    """Events of earlier stays, whose state we only ever knew in part: nothing is built upon them."""
 
     @property
     def create_id(self) -> str | None:
@@ -107,6 +130,16 @@ def load(db: Reader, graph: Graph, room_id: str) -> Head:
     for tip in head.tips.values():
         if tip.after.group == room.state_group:
             tip.after = head.current
+    join = partial.get(db, room.room_nid) if room.partial else None
+    if join is not None:
+        stored = events.get_nids(db, [join.event_nid])[join.event_nid]
+        prevs = stored.event.prev_events
+        head.partial = Partial(
+            StateRef(stored.before_group),
+            prevs[0] if len(prevs) == 1 else None,
+            partial.count_since(db, room.room_nid, join.event_nid),
+        )
+    head.left_behind = partial.left_behind(db, room.room_nid, None if join is None else join.event_nid)
     return head
 
 
@@ -114,3 +147,4 @@ def reload(db: Reader, graph: Graph, head: Head) -> None:
     """Bring a head up to date, after others may have changed the room. Raises NotInRoom."""
     fresh = load(db, graph, head.room_id)
     head.tips, head.current = fresh.tips, fresh.current
+    head.partial, head.left_behind = fresh.partial, fresh.left_behind

@@ -55,6 +55,8 @@ class Invites:
         """Returns the event id. Raises MatrixError; a refusal of the invited server is passed on."""
         if not is_user_id(target):
             raise invalid_param("That is no user id.")
+        if self._members.is_joined(sender, room_id):
+            await self._parts.whole.wait(room_id)  # they may be in the room, or banned
         if self._parts.is_ours(target):
             if not self._users.exists(target):
                 raise not_found("There is no such user here.")

@@ -47,6 +47,10 @@ class Memberships:
     # -- join --------------------------------------------------------------------------------------
 
     async def join(self, user_id: str, room_id: str, hosts: Sequence[str], content: JsonObject) -> None:
+        """Raises MatrixError. Where one of us is in the room already but not all of its members are known, it
+        waits for them: they say who may come in."""
+        if not self.is_joined(user_id, room_id):
+            await self._parts.whole.wait(room_id)
         await self._parts.tasks.run(
             room_id, lambda: self._join(user_id, room_id, hosts, content), between=True
         )
@@ -77,9 +81,9 @@ class Memberships:
             await RemoteJoin(self._parts, self._receiver.joining, room_id, user_id, content).run(via)
         finally:
             self._receiver.room_has_work(room_id)
-        await self._leave_again(room_id, left - {user_id})
+        await self.leave_again(room_id, left - {user_id})
 
-    async def _leave_again(self, room_id: str, left: set[str]) -> None:
+    async def leave_again(self, room_id: str, left: set[str]) -> None:
         """The server that we joined through may not have heard yet that others of us had left before. Theirs
         is the last word on that; otherwise they would be back in the room, and nobody would know why.
         """
@@ -148,10 +152,10 @@ class Memberships:
             allowed_room = rooms.get(self._parts.db.read, str(entry.get("room_id")))
             if allowed_room is None or not allowed_room.resident:
                 continue
-            known = True
             held = memberships.get(self._parts.db.read, allowed_room.room_nid, user_id)
             if held is not None and held.membership == "join":
                 return self._user_who_may_invite(head)
+            known = known or not allowed_room.partial
         if known:
             raise forbidden("You are in none of the rooms that this room is open to.")
         raise MatrixError(400, "M_UNABLE_TO_AUTHORISE_JOIN", "This server can't tell whether you may join.")
@@ -169,6 +173,11 @@ class Memberships:
             return None
         stored = events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
         return None if stored is None else stored.event.sender
+
+    def is_joined(self, user_id: str, room_id: str) -> bool:
+        room_nid = rooms.room_nid(self._parts.db.read, room_id)
+        held = None if room_nid is None else memberships.get(self._parts.db.read, room_nid, user_id)
+        return held is not None and held.membership == "join"
 
     # -- leave -------------------------------------------------------------------------------------
 
@@ -258,6 +267,7 @@ class Memberships:
     # -- knock -------------------------------------------------------------------------------------
 
     async def knock(self, user_id: str, room_id: str, hosts: Sequence[str], reason: str | None) -> None:
+        await self._parts.whole.wait(room_id)
         await self._parts.tasks.run(room_id, lambda: self._knock(user_id, room_id, hosts, reason))
 
     async def _knock(self, user_id: str, room_id: str, hosts: Sequence[str], reason: str | None) -> None:
@@ -296,7 +306,10 @@ class Memberships:
     async def set_for(
         self, sender: str, room_id: str, target: str, membership: str, content: JsonObject
     ) -> str:
-        """Kick, ban, unban: a membership event about somebody else."""
+        """Kick, ban, unban: a membership event about somebody else (what they are now must be known); or a
+        new profile of one's own."""
+        if sender != target:
+            await self._parts.whole.wait(room_id)
         return await self._parts.tasks.run(
             room_id, lambda: self._set_for(sender, room_id, target, membership, content), between=True
         )

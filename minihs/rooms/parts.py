@@ -11,6 +11,7 @@ from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head, Heads, load
 from minihs.rooms.ports import Federation, Keys
 from minihs.rooms.tasks import RoomTasks
+from minihs.rooms.whole import Whole
 from minihs.runtime import Runtime
 from minihs.store.database import Database
 
@@ -26,6 +27,9 @@ class Parts:
     federation: Federation
     tasks: RoomTasks
     default_room_version: str
+    whole: Whole
+    partial_joins: bool = False
+    """Rooms are joined before all of their members are known (rooms/partial_join.py)."""
     heads: Heads = field(default_factory=Heads)
 
     def now(self) -> int:

@@ -21,6 +21,8 @@ def is_placed(batch: Batch, event_id: str) -> bool:
     """Do we know the state after this event?"""
     if event_id in batch.placed:
         return True
+    if event_id in batch.head.left_behind:
+        return False
     stored = batch.graph.stored(event_id)
     return stored is not None and not stored.outlier and stored.room_nid == batch.head.room_nid
 
@@ -32,6 +34,7 @@ def follows_another_room(batch: Batch, event: Event) -> bool:
 
 
 def missing_prevs(batch: Batch, event: Event) -> list[str]:
+    """The parents that we lack, or don't know the state after."""
     return [prev_id for prev_id in event.prev_events if not is_placed(batch, prev_id)]
 
 
@@ -50,7 +53,7 @@ def place_live(
 ) -> Entry:
     """Judge an event whose prev_events are placed (or given in `gap_states`) and add it to the batch.
 
-    Raises MissingAuthEvents.
+    Raises MissingAuthEvents, and Unsure in a room of which only part of the state is known.
     """
     graph, head = batch.graph, batch.head
     if follows_another_room(batch, event):

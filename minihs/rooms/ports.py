@@ -23,14 +23,18 @@ class Keys(Protocol):
         ...
 
 
-class SpooledJoin(Protocol):
-    """An answer to send_join, on disk: its lists are sequences of undecoded JSON."""
+class SpooledState(Protocol):
+    """A state with its auth chain, on disk: sequences of undecoded JSON."""
 
     @property
     def state(self) -> Sequence[bytes | memoryview]: ...
 
     @property
     def auth_chain(self) -> Sequence[bytes | memoryview]: ...
+
+
+class SpooledJoin(SpooledState, Protocol):
+    """An answer to send_join."""
 
     @property
     def event(self) -> JsonObject | None: ...
@@ -52,6 +56,10 @@ class Federation(Protocol):
     def send_join(
         self, host: str, room_id: str, event_id: str, pdu: JsonObject, *, omit_members: bool = False
     ) -> AbstractAsyncContextManager[SpooledJoin]: ...
+
+    def state_at(self, host: str, room_id: str, event_id: str) -> AbstractAsyncContextManager[SpooledState]:
+        """The state before an event; `get_state` for states of any size."""
+        ...
 
     async def make_leave(self, host: str, room_id: str, user_id: str) -> JsonObject: ...
 

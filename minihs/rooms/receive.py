@@ -157,10 +157,11 @@ class Receiver:
         self.look_again()
 
     async def _hasten(self, room_id: str) -> None:
-        """Deferred PDUs whose parents have come meanwhile need not wait any longer."""
+        """Deferred PDUs whose parents have come meanwhile need not wait any longer. (Where they wait for the
+        room's members, they are hastened when those have come.)"""
         waiting = inbox.deferred_pdus(self._parts.db.read, room_id, self._parts.now(), MAX_DEFERRED)
         room = rooms.get(self._parts.db.read, room_id) if waiting else None
-        if room is None or not room.resident:
+        if room is None or not room.resident or room.partial:
             return
         batch = self._parts.batch(self._parts.head(room_id))
         ready: list[int] = []

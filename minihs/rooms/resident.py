@@ -55,7 +55,7 @@ class Resident:
             raise invalid_param("That is no user id.")
         if domain_of(user_id) != origin:
             raise forbidden("A server asks for its own users only.")
-        head = self._parts.head(room_id)
+        head = self._whole_head(room_id)
         self._acls.require(room_id, origin)
         if versions is not None and head.version.version not in versions:
             raise MatrixError(
@@ -82,6 +82,14 @@ class Resident:
             if key not in ("hashes", "signatures", "event_id")
         }
         return {"event": unsigned, "room_version": head.version.version}
+
+    def _whole_head(self, room_id: str) -> Head:
+        """Raises M_NOT_FOUND, as if we weren't in the room, while we don't know who else is: others can tell
+        who may come and go."""
+        head = self._parts.head(room_id)
+        if head.partial is not None:
+            raise MatrixError(404, "M_NOT_FOUND", "This server does not know all members of the room yet.")
+        return head
 
     def _template(self, head: Head, user_id: str, content: JsonObject) -> Event:
         tips = head.newest()
@@ -166,7 +174,7 @@ class Resident:
         self, origin: str, room_id: str, event_id: str, pdu: object, membership: str
     ) -> Event:
         """The event after all checks that need no state. Raises MatrixError."""
-        head = self._parts.head(room_id)
+        head = self._whole_head(room_id)
         self._acls.require(room_id, origin)
         if not isinstance(pdu, dict):
             raise bad_json("The body must be an event.")

@@ -31,6 +31,7 @@ from minihs.rooms.graph import Graph
 from minihs.rooms.invites import Invites
 from minihs.rooms.membership import Memberships
 from minihs.rooms.out_of_band import OutOfBand
+from minihs.rooms.partial_resync import Resync
 from minihs.rooms.parts import Parts
 from minihs.rooms.ports import Federation, Keys, LocalUsers
 from minihs.rooms.receive import Receiver
@@ -41,6 +42,7 @@ from minihs.rooms.tasks import RoomTasks
 from minihs.rooms.third_party import ThirdParty
 from minihs.rooms.transactions import EduHandler, Transactions
 from minihs.rooms.upgrade import Upgrades
+from minihs.rooms.whole import Whole
 from minihs.runtime import Runtime
 from minihs.store import client_txns, events, inbox, memberships, rooms
 from minihs.store.database import Database, Tx
@@ -65,6 +67,7 @@ class Rooms:
         durable_edus: Mapping[str, EduHandler],
         fleeting_edus: Mapping[str, EduHandler],
         default_room_version: str,
+        partial_joins: bool = False,
         nursery: trio.Nursery,
     ) -> None:
         graph = Graph(db.read)
@@ -78,6 +81,8 @@ class Rooms:
             federation,
             RoomTasks(nursery),
             default_room_version,
+            Whole(db),
+            partial_joins,
         )
         self.acls = Acls(db.read, graph)
         asking = Asking(parts)
@@ -100,6 +105,7 @@ class Rooms:
             parts, self.acls, self.receiver, durable=durable_edus, fleeting=fleeting_edus
         )
         self.catch_up = CatchUp(parts, self.transactions)
+        self.resync = Resync(parts, self.receiver, self.members.leave_again)
         self._users = users
 
     async def run(self) -> None:
@@ -108,6 +114,7 @@ class Rooms:
             nursery.start_soon(self.receiver.run)
             nursery.start_soon(self.transactions.run_edus)
             nursery.start_soon(self.catch_up.run)
+            nursery.start_soon(self.resync.run)
             nursery.start_soon(self._forget_old)
 
     async def _forget_old(self) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
-from minihs.matrix.errors import forbidden, not_found
+from minihs.matrix.errors import MatrixError, forbidden, not_found
 from minihs.matrix.redaction import redact
 from minihs.rooms.acl import Acls
 from minihs.rooms.answers import EventsAnswer, Slots
 from minihs.rooms.parts import Parts
-from minihs.store import event_json, events, history, memberships, rooms
+from minihs.store import event_json, events, history, memberships, partial, rooms
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 
@@ -25,6 +25,9 @@ MAX_BACKFILL = 100
 MAX_MISSING = 20
 MAX_NEAREST = 50
 """Events next to a time that are looked at, to find one that the asker may see."""
+
+UNABLE = "ORG.MATRIX.MSC3895_UNABLE_DUE_TO_PARTIAL_STATE"
+"""The code of MSC3895 as other servers send it; the spec has none."""
 
 type VisibleTo = Callable[[Reader, str, Sequence[int]], set[int]]
 """(reader, host, numbers of events of one room) → those that a user of that server may see."""
@@ -59,7 +62,7 @@ class Serving:
     async def _state_nids(self, origin: str, room_id: str, event_id: str) -> tuple[list[int], list[int]]:
         self._require_in_room(origin, room_id)
         stored = self._of_room(room_id, event_id)
-        if stored.outlier:
+        if stored.outlier or not partial.has_whole_state(self._parts.db.read, stored.nid):
             raise not_found("The state at that event is not known here.")
         await self.slots.wait(origin)
         with self.slots.hold(origin):
@@ -175,11 +178,14 @@ class Serving:
         return stored
 
     def _require_in_room(self, origin: str, room_id: str) -> int:
-        """The room's number, if we and the asking server are in it."""
+        """The room's number, if we and the asking server are in it. M_FORBIDDEN, or the code of MSC3895 where
+        we can't tell yet."""
         room = rooms.get(self._parts.db.read, room_id)
         if room is None or not room.resident:
             raise not_found("This server is not in the room.")
         self._acls.require(room_id, origin)
+        if room.partial:
+            raise MatrixError(403, UNABLE, "This server does not know all members of the room yet.")
         if not rooms.has_host(self._parts.db.read, room.room_nid, origin):
             raise forbidden("Your server is not in the room.")
         return room.room_nid

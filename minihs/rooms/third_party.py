@@ -55,6 +55,8 @@ class ThirdParty:
         signed = signed_part(content)
         head = self._parts.head(room_id)
         self._acls.require(room_id, origin)
+        if head.partial is not None:
+            raise MatrixError(404, "M_NOT_FOUND", "This server does not know all members of the room yet.")
         offer = head.state(self._parts.graph).get(("m.room.third_party_invite", signed["token"]))
         if offer is None or offer.sender != sender or signed["mxid"] != target:
             raise forbidden("There is no such third-party invite in the room.")
@@ -105,6 +107,7 @@ class ThirdParty:
     async def _take_or_exchange(self, room_id: str, sender: str, target: str, content: JsonObject) -> None:
         room = rooms.get(self._parts.db.read, room_id)
         if room is not None and room.resident:
+            await self._parts.whole.wait(room_id)
             await self._parts.tasks.run(
                 room_id, lambda: self._take(room_id, sender, target, content), between=True
             )

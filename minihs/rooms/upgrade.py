@@ -81,6 +81,8 @@ class Upgrades:
         """Returns the id of the new room."""
         version = _new_version(request)
         creators = _additional_creators(request, version) - {user_id}
+        self._members.head_of_joined(user_id, room_id)
+        await self._parts.whole.wait(room_id)  # whoever is banned is to be banned in the new room
         head = self._members.head_of_joined(user_id, room_id)
         levels = PowerLevels.from_state(head.state(self._parts.graph))
         if levels.user(user_id) < levels.event_level("m.room.tombstone", True):

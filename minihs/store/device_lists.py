@@ -189,14 +189,15 @@ def met_and_left(db: Reader, user_id: str, since: int) -> tuple[set[str], set[st
     Goes through the members of all the user's rooms: for a scan.
     """
     mine = db.execute(
-        "SELECT room_nid, membership, pos FROM memberships WHERE user_id = ? "
+        "SELECT m.room_nid, membership, MAX(pos, COALESCE(completed_pos, 0)) FROM memberships m "
+        "LEFT JOIN partial_joins USING (room_nid) WHERE user_id = ? "
         "AND (membership = 'join' OR (membership IN ('leave', 'ban') AND pos > ?))",
         (user_id, since),
     ).fetchall()
     met: set[str] = set()
     left: set[str] = set()
     for room_nid, membership, pos in mine:
-        # Of a room that we joined or left in between, all members are news.
+        # Of a room that we joined or left in between, or whose members we did not know, all are news.
         after = -1 if pos > since else since
         for other, theirs in db.execute(
             "SELECT user_id, membership FROM memberships WHERE room_nid = ? AND pos > ?", (room_nid, after)

@@ -137,6 +137,11 @@ def hasten(tx: Tx, seqs: Iterable[int]) -> None:
         tx.execute("UPDATE inbox SET not_before = 0 WHERE seq = ?", (seq,))
 
 
+def hasten_room(tx: Tx, room_id: str) -> None:
+    """What all deferred PDUs of a room waited for has come."""
+    tx.execute("UPDATE inbox SET not_before = 0 WHERE room_id = ? AND kind = 0", (room_id,))
+
+
 def set_aside(tx: Tx, seq: int, *, keep: int) -> None:
     """Never try it again, but keep it for somebody to look at; of all that was set aside the last `keep`."""
     tx.execute("UPDATE inbox SET kind = 2 WHERE seq = ?", (seq,))

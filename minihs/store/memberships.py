@@ -114,6 +114,13 @@ def apply_state_changes(
         "ON CONFLICT (room_nid, pos) DO UPDATE SET group_nid = excluded.group_nid",
         (room_nid, pos, group_nid),
     )
+    return unfold(tx, room_nid, room_id, changes, pos=pos, our_name=our_name)
+
+
+def unfold(
+    tx: Tx, room_nid: int, room_id: str, changes: Mapping[int, int | None], *, pos: int, our_name: str
+) -> bool:
+    """Bring the tables for point reads up to date with changes of the current state, as of `pos`."""
     for key_nid, event_nid in changes.items():
         if event_nid is None:
             tx.execute("DELETE FROM current_state WHERE room_nid = ? AND key_nid = ?", (room_nid, key_nid))

@@ -19,16 +19,20 @@ class Room:
     state_group: int | None
     resident: bool
     published: bool
+    partial: bool = False
+    """We are in it, and of its state only part is known yet: members are missing (`store.partial`)."""
 
 
 def get(db: Reader, room_id: str) -> Room | None:
     row = db.execute(
-        "SELECT room_nid, room_id, version, state_group, resident, published FROM rooms WHERE room_id = ?",
+        "SELECT room_nid, room_id, version, state_group, resident, published, EXISTS (SELECT 1 "
+        "FROM partial_joins p WHERE p.room_nid = rooms.room_nid AND p.completed_pos IS NULL) "
+        "FROM rooms WHERE room_id = ?",
         (room_id,),
     ).fetchone()
     if row is None:
         return None
-    return Room(row[0], row[1], row[2], row[3], bool(row[4]), bool(row[5]))
+    return Room(row[0], row[1], row[2], row[3], *map(bool, row[4:]))
 
 
 def room_nid(db: Reader, room_id: str) -> int | None:

@@ -105,18 +105,21 @@ def _rooms(
 
 
 def _tasks(context: SyncContext, room_data: dict[str, list[AccountData]]) -> list[RoomTask]:
+    wanted = context.request.filter
     if context.since is None:
-        return room_list.first_rooms(
-            context.db, context.user_id, context.upto, include_leave=context.request.filter.include_leave
+        tasks = room_list.first_rooms(
+            context.db, context.user_id, context.upto, include_leave=wanted.include_leave
         )
-    return room_list.rooms_with_changes(
-        context.db,
-        context.user_id,
-        context.since,
-        context.upto,
-        also=context.typing.users.keys() | room_data.keys(),
-        all_joined=context.request.full_state,
-    )
+    else:
+        tasks = room_list.rooms_with_changes(
+            context.db,
+            context.user_id,
+            context.since,
+            context.upto,
+            also=context.typing.users.keys() | room_data.keys(),
+            all_joined=context.request.full_state,
+        )
+    return tasks if wanted.lazy_load_members else room_list.for_clients_that_want_all_members(tasks)
 
 
 def _account_data(

@@ -23,7 +23,7 @@ def through_room(
         return set(), set()
     if task.section is Section.LEAVE:
         return set(), _joined_in(db, facts, end)
-    if task.since is None or key in changes:
+    if task.since is None or task.just_completed or key in changes:
         return set(sync_rooms.joined_users(db, task.room_nid)), set()
     return _compare_members(db, facts, changes)
 

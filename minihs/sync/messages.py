@@ -19,6 +19,7 @@ import trio
 
 from minihs.matrix.canonical import JsonObject
 from minihs.requester import Requester
+from minihs.rooms.whole import Whole
 from minihs.runtime import Runtime
 from minihs.store import account_data, state, timeline
 from minihs.store.database import Database
@@ -29,6 +30,7 @@ from minihs.sync.client_events import Viewer, client_events
 from minihs.sync.filters import EventFilter
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.ports import History
+from minihs.sync.room_state import unknown_senders
 from minihs.sync.selection import MAX_ROUND, MAX_ROUNDS, Selector
 from minihs.sync.tokens import Place, SyncToken, parse_place
 from minihs.sync.visibility import Access
@@ -67,8 +69,11 @@ class _Page:
 
 
 class Messages:
-    def __init__(self, db: Database, runtime: Runtime, facts: GroupFacts, history: History) -> None:
+    def __init__(
+        self, db: Database, runtime: Runtime, facts: GroupFacts, history: History, whole: Whole | None = None
+    ) -> None:
         self._db = db
+        self._whole = whole or Whole(db)
         self._runtime = runtime
         self._facts = facts
         self._history = history
@@ -106,6 +111,10 @@ class Messages:
         tries = MAX_BACKFILLS if access.joined else 0
         for _ in range(MAX_ROUNDS):
             rows, gap = _read_back(db, room_nid, place, want)
+            if gap is not None and gap > stop and access.joined and not await self._is_whole(access, rows):
+                inside = [row for row in rows if place_of(row) > stop]
+                place = take(select, inside, found, limit, place, forward=False)
+                return _Page(found, place, more=True)
             while gap is not None and gap > stop and tries > 0:
                 tries -= 1
                 if await self._fetch(access.room_id, gap, max(limit, BACKFILL_AT_LEAST)):
@@ -141,6 +150,14 @@ class Messages:
             want = min(2 * want + 20, MAX_ROUND)
         return _Page(found, place, more=True)
 
+    async def _is_whole(self, access: Access, rows: Sequence[EventRow]) -> bool:
+        """History can't be asked for before all members of the room are known. Without anything to give we
+        wait for them (MatrixError if that takes too long: no events would mean that there are none)."""
+        if rows and self._whole.is_partial(access.room_id):
+            return False
+        await self._whole.wait(access.room_id)
+        return True
+
     async def _fetch(self, room_id: str, before: Place, limit: int) -> bool:
         with trio.move_on_after(BACKFILL_TIMEOUT):
             return await self._history.backfill(room_id, before=before, limit=limit)
@@ -171,7 +188,10 @@ class Messages:
         if group is None:
             return []
         keys = timeline.member_keys(db, {row.sender for row in rows}).values()
-        members = timeline.rows_of(db, set(state.lookup(db, group, keys).values()))
+        nids = set(state.lookup(db, group, keys).values())
+        if self._whole.is_partial(access.room_id):
+            nids |= set(unknown_senders(db, rows[::-1], group).values())
+        members = timeline.rows_of(db, nids)
         events = client_events(
             db,
             self._facts,

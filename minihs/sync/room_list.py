@@ -7,15 +7,18 @@ What the user was in a room at `since` and is at `upto` decides:
 - invited or knocking now, and not so at `since`: `invite` or `knock`.
 - left or banned since: `leave`, with events up to the leave only.
 - left before: only in an answer without `since`, and only when the filter says `include_leave`.
+
+A room that we joined by partial state (rooms/partial_join.py) is told at once to clients that load members
+lazily. Others must get all members with it, so it is kept from them until those are known, and is new then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from minihs.store import sync_rooms
+from minihs.store import partial, sync_rooms
 from minihs.store.reader import Reader
 from minihs.store.sync_rooms import RoomMembership
 from minihs.sync import visibility
@@ -46,17 +49,37 @@ class RoomTask:
     was_member: bool = True
     """LEAVE: the user had been joined. Otherwise nothing but their own leave is theirs to see."""
     newly_joined: bool = False
+    partial: bool = False
+    """Not all of the room's members are known yet."""
+    completed: int | None = None
+    """As of when they are, if they were not."""
+
+    @property
+    def just_completed(self) -> bool:
+        """The client knows the room, and not all of its members."""
+        return self.completed is not None and self.since is not None and self.completed > self.since
 
 
 def first_rooms(db: Reader, user_id: str, upto: int, *, include_leave: bool) -> list[RoomTask]:
     """For an answer without `since`."""
     rooms_now = sync_rooms.memberships_at(db, user_id, upto, left=include_leave)
-    return [_first(db, user_id, room, upto) for room in rooms_now]
+    tasks = [_first(db, user_id, room, upto) for room in rooms_now]
+    return _with_what_is_known(tasks, partial.since(db, upto), upto)
 
 
 def one_room(db: Reader, user_id: str, room: RoomMembership, since: int | None, upto: int) -> RoomTask | None:
     """For a view that tells of rooms one by one, each from where it was left. `room`: as of `upto`; `since`:
     up to where the client knows it, None: it never heard of it. None: there is nothing to tell."""
+    task = _one_room(db, user_id, room, since, upto)
+    if task is None:
+        return None
+    (known,) = _with_what_is_known([task], partial.of_room(db, room.room_nid), upto)
+    return known
+
+
+def _one_room(
+    db: Reader, user_id: str, room: RoomMembership, since: int | None, upto: int
+) -> RoomTask | None:
     if since is None:
         return _first(db, user_id, room, upto)
     spans = sync_rooms.spans(db, user_id, room.room_nid)
@@ -95,7 +118,7 @@ def rooms_with_changes(
             moved.add(room_nid)
 
     tasks.extend(_unmoved(db, user_id, since, upto, also, moved, all_joined=all_joined))
-    return tasks
+    return _with_what_is_known(tasks, partial.since(db, since), upto)
 
 
 def _unmoved(
@@ -166,3 +189,28 @@ def _left(db: Reader, user_id: str, room: RoomMembership, since: int | None, upt
         room.event_nid,
         was_member=left is not None,
     )
+
+
+def _with_what_is_known(
+    tasks: list[RoomTask], states: Mapping[int, int | None], upto: int
+) -> list[RoomTask]:
+    """The tasks, each with whether all members of its room are known. `states`: as `store.partial` says."""
+    if not states:
+        return tasks
+    found = []
+    for task in tasks:
+        if task.section is Section.JOIN and task.room_nid in states:
+            pos = states[task.room_nid]
+            is_partial = pos is None or pos > upto
+            task = replace(task, partial=is_partial, completed=None if is_partial else pos)
+        found.append(task)
+    return found
+
+
+def for_clients_that_want_all_members(tasks: list[RoomTask]) -> list[RoomTask]:
+    """Without rooms of which not all are known; what has become whole is new to them."""
+    return [
+        replace(task, since=None, newly_joined=True) if task.just_completed else task
+        for task in tasks
+        if not task.partial
+    ]

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import forbidden, not_found
 from minihs.requester import Requester
+from minihs.rooms.whole import Whole
 from minihs.runtime import Runtime
-from minihs.store import account_data, aliases, ids, memberships, rooms, state, sync_rooms, timeline
+from minihs.store import account_data, aliases, ids, memberships, partial, rooms, state, sync_rooms, timeline
 from minihs.store.database import Database
 from minihs.store.reader import Reader
 from minihs.store.timeline import EventRow
@@ -23,6 +24,7 @@ from minihs.sync import visibility
 from minihs.sync.client_events import Viewer, client_events
 from minihs.sync.filters import EventFilter
 from minihs.sync.group_facts import GroupFacts
+from minihs.sync.room_state import unknown_senders
 from minihs.sync.selection import Selector
 from minihs.sync.tokens import Place, parse_place
 from minihs.sync.visibility import Access
@@ -49,8 +51,9 @@ class MemberOptions:
 
 
 class RoomReads:
-    def __init__(self, db: Database, runtime: Runtime, facts: GroupFacts) -> None:
+    def __init__(self, db: Database, runtime: Runtime, facts: GroupFacts, whole: Whole | None = None) -> None:
         self._db = db
+        self._whole = whole or Whole(db)
         self._runtime = runtime
         self._facts = facts
 
@@ -62,6 +65,7 @@ class RoomReads:
 
     async def state(self, requester: Requester, room_id: str) -> list[JsonObject]:
         """GET /state: every state event."""
+        await self._all_members(requester, room_id)
 
         def read(db: Reader) -> list[JsonObject]:
             access = visibility.access(db, self._facts, requester.user_id, room_id)
@@ -71,18 +75,33 @@ class RoomReads:
 
         return await self._db.scan(read)
 
-    def state_event(self, requester: Requester, room_id: str, type: str, state_key: str) -> JsonObject:
+    async def state_event(self, requester: Requester, room_id: str, type: str, state_key: str) -> JsonObject:
         """GET /state/{type}/{key}: one state event, whole. M_NOT_FOUND."""
         db = self._db.read
-        access = visibility.access(db, self._facts, requester.user_id, room_id)
-        key = ids.key_nid(db, type, state_key)
-        nid = None if key is None else state.lookup(db, _group_of(db, access), (key,)).get(key)
+        nid, access = self._state_nid(requester, room_id, type, state_key)
+        if nid is None and type == MEMBER:
+            await self._all_members(requester, room_id)
+            nid, access = self._state_nid(requester, room_id, type, state_key)
         if nid is None:
             raise not_found("The room has no state of that type and key.")
         return self._events(db, requester, access, timeline.rows_of(db, [nid]).values())[0]
 
+    def _state_nid(
+        self, requester: Requester, room_id: str, type: str, state_key: str
+    ) -> tuple[int | None, Access]:
+        db = self._db.read
+        access = visibility.access(db, self._facts, requester.user_id, room_id)
+        key = ids.key_nid(db, type, state_key)
+        return None if key is None else state.lookup(db, _group_of(db, access), (key,)).get(key), access
+
+    async def _all_members(self, requester: Requester, room_id: str) -> None:
+        """Wait until they are known, if the user may look into the room at all."""
+        visibility.access(self._db.read, self._facts, requester.user_id, room_id)
+        await self._whole.wait(room_id)
+
     async def members(self, requester: Requester, room_id: str, options: MemberOptions) -> list[JsonObject]:
         """GET /members."""
+        await self._all_members(requester, room_id)
 
         def read(db: Reader) -> list[JsonObject]:
             access = visibility.access(db, self._facts, requester.user_id, room_id)
@@ -99,6 +118,7 @@ class RoomReads:
 
     async def joined_members(self, requester: Requester, room_id: str) -> JsonObject:
         """GET /joined_members: user id → profile in the room. Only for those who are in it."""
+        await self._all_members(requester, room_id)
 
         def read(db: Reader) -> JsonObject:
             room = rooms.get(db, room_id)
@@ -172,6 +192,8 @@ class RoomReads:
             senders = set(timeline.member_keys(db, {row.sender for row in shown}).values())
             members = self._facts.member_keys(db, whole)
             whole = {key: nid for key, nid in whole.items() if key not in members or key in senders}
+            if partial.is_partial(db, access.room_nid):
+                whole |= unknown_senders(db, shown, group)
         rows = timeline.rows_of(db, set(whole.values()))
         return self._events(db, requester, access, rows.values(), as_state=True)
 

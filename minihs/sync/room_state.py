@@ -19,6 +19,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from minihs.store import state, timeline
+from minihs.store.cited import cited_members
 from minihs.store.reader import Reader
 from minihs.store.timeline import EventRow
 from minihs.sync.context import RoomPart, SyncContext
@@ -88,7 +89,7 @@ def lazily(context: SyncContext, part: RoomPart, found: RoomState, heroes: Colle
 
     Members that changed are all sent (they may have changed in a gap). Of the whole state, only members who
     matter for this answer. Members who matter and did not change are added, unless the client was sent them
-    before.
+    before. Where not all members are known, the senders' are taken from what they cite.
     """
     db, room_nid = context.db, part.task.room_nid
     relevant = {row.sender for row in part.timeline} | set(heroes)
@@ -112,6 +113,10 @@ def lazily(context: SyncContext, part: RoomPart, found: RoomState, heroes: Colle
         for key, nid in state.lookup(db, at, missing).items():
             if repeat or not context.members.has(room_nid, key, nid):
                 send[key] = nid
+    if part.task.partial:
+        for key, nid in unknown_senders(db, part.timeline, at).items():
+            if key not in send and not context.members.has(room_nid, key, nid):
+                send[key] = nid
     for key, nid in send.items():
         if key in members or key in wanted:
             context.members.add(room_nid, key, nid)
@@ -119,6 +124,15 @@ def lazily(context: SyncContext, part: RoomPart, found: RoomState, heroes: Colle
         if row.key_nid is not None and row.type == MEMBER:
             context.members.add(room_nid, row.key_nid, row.nid)
     return send
+
+
+def unknown_senders(db: Reader, rows: Sequence[EventRow], group: int | None) -> dict[int, int]:
+    """The memberships of those senders that the state does not know, as they cite them: key_nid →
+    event_nid."""
+    shown = {row.nid for row in rows}
+    cited = {key: nid for key, nid in cited_members(db, rows).items() if nid not in shown}
+    known = state.lookup(db, group, cited) if group is not None and cited else {}
+    return {key: nid for key, nid in cited.items() if key not in known}
 
 
 def _step_back(db: Reader, part: RoomPart, known: int | None, send: dict[int, int]) -> None:

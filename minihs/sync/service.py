@@ -9,6 +9,7 @@ sync asks rooms for ACLs and history. So this is made first, given to rooms, and
 from __future__ import annotations
 
 from minihs.matrix.canonical import JsonObject
+from minihs.rooms.whole import Whole
 from minihs.runtime import Runtime
 from minihs.store.database import Database
 from minihs.sync.by_time import ByTime
@@ -50,7 +51,8 @@ class Sync:
         self.facts = GroupFacts()
         self.visible_to = HostVisibility(self.facts)
         """For `rooms`: which events another server may see."""
-        self.reads = RoomReads(db, runtime, self.facts)
+        self._whole = Whole(db)
+        self.reads = RoomReads(db, runtime, self.facts, self._whole)
         self.relations = Relations(db, runtime, self.facts)
         self.search = Search(db, runtime, self.facts)
         self.reports = Reports(db, runtime, self.facts)
@@ -68,7 +70,7 @@ class Sync:
         self.receipts = Receipts(db, runtime, self._our_name, edus=edus, acls=acls)
         self.syncer = Syncer(db, runtime, self.notifier, self.typing, self.facts, presence, self.unread)
         self.sliding = SlidingSyncer(db, runtime, self.notifier, self.typing, self.facts, self.unread)
-        self.messages = Messages(db, runtime, self.facts, history)
+        self.messages = Messages(db, runtime, self.facts, history, self._whole)
         self.by_time = ByTime(db, self.facts, history)
         self.initial_sync = InitialSync(db, self.facts, self.reads, self.messages)
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from minihs.matrix.errors import MatrixError
+from minihs.matrix.federation_errors import Unreachable
 from minihs.rooms.service import Rooms
 from minihs.store import rooms
 from tests.rooms import invariants
@@ -22,6 +23,10 @@ EVERYBODY = [user_id for users in USERS.values() for user_id in users]
 OWNER = "@u1:a.test"
 
 type Action = Callable[[Rooms, str, str], Awaitable[None]]
+
+
+async def _give_nothing(honest: object, *args: object) -> None:
+    raise Unreachable("somebody", "is busy")
 
 
 class Chaos:
@@ -69,6 +74,7 @@ class Chaos:
         for host in HOSTS:
             for user_id in USERS[host]:
                 await self.server_of(user_id).join(user_id, self.room_id, via=["a.test"])
+                await self.world.rest()
             if host != "c.test":
                 await self.server_of(USERS[host][0]).join(USERS[host][0], self.club, via=["a.test"])
         await self.world.deliver()
@@ -78,6 +84,7 @@ class Chaos:
             await self.weather()
             await self.step()
         self.world.reunite()
+        self.world.hooks.clear()
         await self.deliver_all()
 
     # -- the network and the servers ---------------------------------------------------------------
@@ -92,10 +99,20 @@ class Chaos:
             await self.deliver_some()
         if self.random.random() < 0.03:
             await self.restart(self.random.choice(HOSTS))
+        if self.world.partial_joins and self.random.random() < 0.05:
+            self.keep_members_back()
         self.world.clock.ms += self.random.randrange(10_000)
         if self.random.random() < 0.1:
             await self.world.wait(60)
         self.note_stays()
+
+    def keep_members_back(self) -> None:
+        """Some servers give no state now, so that rooms joined by part of it stay so for a while."""
+        for host in HOSTS:
+            if self.random.random() < 0.9:
+                self.world.hooks[host, "state_at"] = _give_nothing
+            else:
+                self.world.hooks.pop((host, "state_at"), None)
 
     async def restart(self, host: str) -> None:
         """With whatever it was about to do; what it had acknowledged must still be there."""
@@ -263,12 +280,23 @@ class Chaos:
         states = {}
         for host, server in self.world.servers.items():
             if invariants.is_resident(server, self.room_id):
+                if server.parts.whole.is_partial(self.room_id):
+                    # The others believe that it left, so nobody tells it anything.
+                    assert not any(self.sees(other, host) for other in self.others_in_room(host))
+                    continue
                 invariants.check(server, self.room_id)
                 states[host] = state_of(server, self.room_id)
         for one, other in itertools.combinations(sorted(states), 2):
             if self.sees(one, other) and self.sees(other, one):
                 self.compared += 1
                 assert states[one] == states[other], f"{one} and {other} disagree"
+
+    def others_in_room(self, host: str) -> list[str]:
+        return [
+            other
+            for other, server in self.world.servers.items()
+            if other != host and invariants.is_resident(server, self.room_id)
+        ]
 
     def sees(self, host: str, other: str) -> bool:
         db = self.world.servers[host].parts.db.read

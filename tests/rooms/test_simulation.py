@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from minihs.rooms import whole
 from tests.rooms import invariants
 from tests.rooms.chaos import HOSTS, Chaos
 from tests.rooms.world import worlds
@@ -18,8 +19,10 @@ from tests.rooms.world import worlds
 VERSIONS = ["1", "6", "10", "11", "12"]
 
 
-async def simulate(tmp_path: Path, seed: int, steps: int, *, with_oracle: bool) -> Chaos:
-    async with worlds(tmp_path, *HOSTS) as world:
+async def simulate(
+    tmp_path: Path, seed: int, steps: int, *, with_oracle: bool, partial_joins: bool = False
+) -> Chaos:
+    async with worlds(tmp_path, *HOSTS, partial_joins=partial_joins) as world:
         chaos = Chaos(world, seed)
         await chaos.start(VERSIONS[seed % len(VERSIONS)])
         await chaos.run(steps)
@@ -34,6 +37,15 @@ async def simulate(tmp_path: Path, seed: int, steps: int, *, with_oracle: bool) 
 @pytest.mark.parametrize("seed", range(10))
 async def test_servers_agree_after_random_operations(tmp_path: Path, seed: int) -> None:
     chaos = await simulate(tmp_path, seed, 100, with_oracle=True)
+    assert sum(chaos.done.values()) > 30
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_they_agree_when_rooms_are_joined_by_part_of_their_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(whole, "MAX_WAIT", 0.01)
+    chaos = await simulate(tmp_path, seed, 100, with_oracle=True, partial_joins=True)
     assert sum(chaos.done.values()) > 30
 
 

@@ -105,6 +105,20 @@ class DirectFederation:
             [_raw(item) for item in answer["state"]],
             [_raw(item) for item in answer["auth_chain"]],
             answer.get("event"),
+            answer.get("members_omitted", False),
+            answer.get("servers_in_room"),
+        )
+
+    @asynccontextmanager
+    async def state_at(self, host: str, room_id: str, event_id: str) -> AsyncIterator[Spooled]:
+        answer = await self._ask(
+            host,
+            "state_at",
+            (room_id, event_id),
+            lambda r: _whole(r.serving.state(self._name, room_id, event_id)),
+        )
+        yield Spooled(
+            [_raw(item) for item in answer["pdus"]], [_raw(item) for item in answer["auth_chain"]], None
         )
 
     async def send_leave(self, host: str, room_id: str, event_id: str, pdu: JsonObject) -> None:

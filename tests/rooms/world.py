@@ -77,6 +77,7 @@ class World:
     fleeting: dict[str, EduHandler] = field(default_factory=dict)
     sent_up_to: dict[tuple[str, str], int] = field(default_factory=dict)
     txn: int = 0
+    partial_joins: bool = False
     loud: bool = False
     """Errors may be logged."""
     logs: list[Any] = field(default_factory=list)
@@ -123,6 +124,7 @@ class World:
                     durable_edus=self.durable,
                     fleeting_edus=self.fleeting,
                     default_room_version="12",
+                    partial_joins=self.partial_joins,
                     nursery=nursery,
                 )
                 nursery.start_soon(rooms.run)
@@ -207,6 +209,7 @@ class World:
         self.clock.ms += int(seconds * 1000)
         for rooms in self.servers.values():
             rooms.receiver.look_again()
+            rooms.resync.look_again()
         await self.rest()
 
     def check_logs(self) -> None:
@@ -265,10 +268,10 @@ def everything_is_visible(db: Reader, host: str, nids: Sequence[int]) -> set[int
 
 
 @asynccontextmanager
-async def worlds(tmp_path: Path, *names: str) -> AsyncIterator[World]:
+async def worlds(tmp_path: Path, *names: str, partial_joins: bool = False) -> AsyncIterator[World]:
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            world = World(tmp_path, nursery, logs=logs)
+            world = World(tmp_path, nursery, partial_joins=partial_joins, logs=logs)
             for name in names:
                 await world.start(name)
             yield world

@@ -69,8 +69,8 @@ async def test_who_left_reads_the_state_of_then(world: World, reads: RoomReads) 
     await world.rooms.leave(BOB, room)
     await world.rooms.send(ALICE, room, "m.room.name", {"name": "now"}, state_key="")
     await world.rooms.join(CAROL, room)
-    assert reads.state_event(who(BOB), room, "m.room.name", "")["content"] == {"name": "then"}
-    assert reads.state_event(who(ALICE), room, "m.room.name", "")["content"] == {"name": "now"}
+    assert (await reads.state_event(who(BOB), room, "m.room.name", ""))["content"] == {"name": "then"}
+    assert (await reads.state_event(who(ALICE), room, "m.room.name", ""))["content"] == {"name": "now"}
     assert CAROL not in await members(reads, BOB, room)
     state = await reads.state(who(BOB), room)
     assert {event["type"] for event in state} >= {"m.room.create", "m.room.name"}
@@ -87,7 +87,7 @@ async def test_strangers_and_the_merely_invited_read_nothing(world: World, reads
                 await call(who(user), room)
             assert refusal.value.status == 403
         with pytest.raises(MatrixError) as refusal:
-            reads.state_event(who(user), room, "m.room.create", "")
+            await reads.state_event(who(user), room, "m.room.create", "")
         assert refusal.value.status == 403
         with pytest.raises(MatrixError) as refusal:
             await reads.context(who(user), room, event_id, 10, ALL)
@@ -101,7 +101,7 @@ async def test_state_that_is_not_there_is_not_found(world: World, reads: RoomRea
     room = await world.room()
     for type, key in (("m.room.topic", ""), ("m.never.heard.of", "x")):
         with pytest.raises(MatrixError) as refusal:
-            reads.state_event(who(ALICE), room, type, key)
+            await reads.state_event(who(ALICE), room, type, key)
         assert (refusal.value.status, refusal.value.errcode) == (404, "M_NOT_FOUND")
 
 

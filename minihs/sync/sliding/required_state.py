@@ -47,6 +47,11 @@ class StateWish:
         return (type, None) in elements or (None, None) in elements
 
     @property
+    def names_members(self) -> bool:
+        """May it want one?"""
+        return any(type in (MEMBER, None) for type, _ in self.include)
+
+    @property
     def exact(self) -> Iterator[tuple[str, str]]:
         """Elements without a wildcard."""
         for type, state_key in self.include:

@@ -25,7 +25,7 @@ def room_facts(context: SlidingContext, task: RoomTask, news: StateNews) -> Json
     db, is_first = context.db, task.since is None
     keys = {name: context.facts.key(db, type, "") for name, (type, _) in NAMES.items()}
     changed = {name for name, key in keys.items() if key in news.changes}
-    members_changed = bool(context.facts.member_keys(db, news.changes.keys()))
+    members_changed = task.just_completed or bool(context.facts.member_keys(db, news.changes.keys()))
     facts: JsonObject = {}
     if not (is_first or changed or members_changed):
         return facts

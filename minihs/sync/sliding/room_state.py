@@ -3,7 +3,7 @@
 (MSC4186, "required_state" and "Lazy loaded memberships").
 
 Every wish is followed by itself: of one that the client made before, what changed since it was last
-fulfilled; of a new one, all. So a client that subscribes to a room now and then gets what it missed, and not
+fulfilled; of a new one, all. (Also where it speaks of members and those were not all known then.) So a client that subscribes to a room now and then gets what it missed, and not
 all of it again.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from minihs.store import ids, room_activity, state, timeline
 from minihs.store.timeline import EventRow
 from minihs.sync.room_list import RoomTask
-from minihs.sync.room_state import Change, changes_between, changes_since, state_at_end
+from minihs.sync.room_state import Change, changes_between, changes_since, state_at_end, unknown_senders
 from minihs.sync.sliding.connections import Known
 from minihs.sync.sliding.context import SlidingContext
 from minihs.sync.sliding.required_state import MEMBER, StateWish
@@ -63,7 +63,7 @@ def state_news(
     by_pos: dict[int, dict[int, Change]] = {} if task.since is None else {task.since: news.changes}
     for number, wish in wishes.items():
         pos = before.get(number)
-        if pos is None:
+        if pos is None or (task.completed is not None and pos < task.completed and wish.names_members):
             news.send.update(_whole(context, end, wish))
             continue
         if pos not in by_pos:
@@ -125,13 +125,16 @@ def _add_members(
     if not limited:
         keys |= facts.member_keys(db, news.changes.keys())
     keys -= news.send.keys()
-    if not keys or news.end is None:
+    if news.end is None:
         return
     found = state.lookup(db, news.end, keys)
     for key, nid in found.items():
         if task.since is None or not context.members.has(task.room_nid, key, nid):
             news.send[key] = nid
     news.gone |= {key for key in keys & news.changes.keys() if news.changes[key].after is None}
+    if task.partial:
+        for key, nid in unknown_senders(db, rows, news.end).items():
+            news.send.setdefault(key, nid)
 
 
 def _note_members(context: SlidingContext, task: RoomTask, news: StateNews) -> None:

@@ -27,7 +27,7 @@ async def state_event(call: Call, room_id: str, event_type: str, state_key: str 
     form = call.query.get("format", "content")
     if form not in ("content", "event"):
         raise invalid_param('format must be "content" or "event".')
-    event = call.services.sync.reads.state_event(call.requester, room_id, event_type, state_key)
+    event = await call.services.sync.reads.state_event(call.requester, room_id, event_type, state_key)
     content: JsonObject = event["content"]
     return event if form == "event" else content
 
