@@ -191,9 +191,7 @@ def _left(db: Reader, user_id: str, room: RoomMembership, since: int | None, upt
     )
 
 
-def _with_what_is_known(
-    tasks: list[RoomTask], states: Mapping[int, int | None], upto: int
-) -> list[RoomTask]:
+def _with_what_is_known(tasks: list[RoomTask], states: Mapping[int, int | None], upto: int) -> list[RoomTask]:
     """The tasks, each with whether all members of its room are known. `states`: as `store.partial` says."""
     if not states:
         return tasks

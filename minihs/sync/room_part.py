@@ -33,7 +33,9 @@ def build_part(context: SyncContext, task: RoomTask, unread: Unread, news: Seque
     found = room_state(context, part)
     members_changed = _members_changed(context, part, found)
     joined = task.section is Section.JOIN
-    if joined and (task.since is None or context.request.full_state or members_changed or task.just_completed):
+    if joined and (
+        task.since is None or context.request.full_state or members_changed or task.just_completed
+    ):
         part.summary = summary(context.db, task.room_nid, context.user_id, group=found.end)
     if context.request.filter.lazy_load_members:
         shown = part.summary.get("m.heroes", ())

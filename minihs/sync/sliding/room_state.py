@@ -3,8 +3,8 @@
 (MSC4186, "required_state" and "Lazy loaded memberships").
 
 Every wish is followed by itself: of one that the client made before, what changed since it was last
-fulfilled; of a new one, all. (Also where it speaks of members and those were not all known then.) So a client that subscribes to a room now and then gets what it missed, and not
-all of it again.
+fulfilled; of a new one, all. (Also where it speaks of members, and not all of them were known then.) So a
+client that subscribes to a room now and then gets what it missed, and not all of it again.
 """
 
 from __future__ import annotations
