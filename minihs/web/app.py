@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application: from an HTTP request to its handler and back.
 
-`ROUTE_MODULES` is the list of everything that is served. Quart-Trio brings the request, the URL map and the
-cancelling of handlers whose client has gone; what happens to a request here is one straight line:
-route → authenticate → rate limit → handler → answer.
+`ROUTE_MODULES` is the list of everything that is served. Quart-Trio brings the application and the request;
+what happens to a request here is one straight line: route → authenticate → rate limit → handler → answer.
 """
 
 from __future__ import annotations
@@ -11,24 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Iterable
 from types import ModuleType
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from typing import cast
 
 import structlog
-import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
-from quart.wrappers import Request
 from quart.wrappers.base import ClientDisconnectedError
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
-from werkzeug.exceptions import BadRequest, HTTPException
-from werkzeug.routing import BaseConverter, Rule
 
 from minihs.matrix import canonical
-from minihs.matrix.errors import MatrixError, unauthorized, unrecognized
+from minihs.matrix.errors import MatrixError, unauthorized
 from minihs.web.body import BoundedRequest
 from minihs.web.client_address import client_address
-from minihs.web.errors import error_answer, routing_refusal
+from minihs.web.errors import error_answer
 from minihs.web.rate_limits import RateLimiter, network_of
 from minihs.web.requester import access_token, authenticate
 from minihs.web.routes import admin, synapse_admin, well_known
@@ -77,8 +71,9 @@ from minihs.web.routes.federation import media as federation_media
 from minihs.web.routes.federation import membership, queries, third_party, transactions, unstable
 from minihs.web.routes.federation import spaces as federation_spaces
 from minihs.web.routes.federation import users as federation_users
-from minihs.web.routing import Answer, Auth, Call, Route
+from minihs.web.routing import Answer, Auth, Call
 from minihs.web.services import Services
+from minihs.web.url_map import UrlMap
 
 ROUTE_MODULES: list[ModuleType] = [
     admin,
@@ -149,44 +144,6 @@ EARLIEST_PLAUSIBLE_MS = 1_704_067_200_000
 log = structlog.get_logger(__name__)
 
 
-class Segment(BaseConverter):
-    """One path segment, still percent-encoded when it is matched, decoded for the handler."""
-
-    regex = "[^/]+"
-
-    def to_python(self, value: str) -> str:
-        try:
-            return unquote_to_bytes(value).decode()
-        except UnicodeDecodeError as error:
-            raise BadRequest from error
-
-
-class MatchingRule(Rule):
-    """A rule that is only matched. Preparing hundreds of them for building URLs takes 0.25 s of a start."""
-
-    def _compile_builder(self, append_unknown: bool = True) -> Any:
-        return no_url
-
-
-def no_url(_rule: Rule, **_values: Any) -> tuple[str, str]:
-    raise NotImplementedError("routes are matched here, URLs are not built from them")
-
-
-def means(route: Route, rule: str, path: str) -> bool:
-    """Whether the route has the path with, or without, its slash at the end.
-
-    Werkzeug either takes both or redirects; and it redirects even where both are declared.
-    """
-    if rule.endswith("/") == path.endswith("/"):
-        return True
-    other = rule.removesuffix("/") if rule.endswith("/") else rule + "/"
-    return any(as_rule(each) == other for each in route.paths)
-
-
-def as_rule(path: str) -> str:
-    return path.replace("{", "<").replace("}", ">")
-
-
 class App(QuartTrio):
     """The ASGI application of one server."""
 
@@ -197,34 +154,16 @@ class App(QuartTrio):
         self.services = services
         self.limiter = RateLimiter(services.runtime.clock, enabled=services.config.rate_limits.enabled)
         self.asgi_http_class = Exchange
-        self.url_map.converters["default"] = self.url_map.converters["string"] = Segment
-        self.url_map.merge_slashes = False
-        self.url_map.strict_slashes = False
-        self.url_map.redirect_defaults = False
+        self.routes = UrlMap()
         for module in ROUTE_MODULES if modules is None else modules:
             for route in module.routes.all:
-                self.add_route(route)
-
-    def add_route(self, route: Route) -> None:
-        for path in route.paths:
-            self.url_map.add(MatchingRule(as_rule(path), methods=[route.method], endpoint=route))
-
-    def match(self, request: Request) -> tuple[Route, dict[str, str]]:
-        """The route and its path parameters, by the path as it was sent: %2F is not a slash."""
-        adapter = self.url_map.bind("", path_info=request.scope["raw_path"].decode("ascii"))
-        try:
-            rule, arguments = adapter.match(method=request.method, return_rule=True)
-        except HTTPException as error:
-            raise routing_refusal(error) from None
-        route: Route = rule.endpoint
-        if not means(route, rule.rule, adapter.path_info) or route.api not in request.scope["state"]["apis"]:
-            raise unrecognized(404)
-        return route, dict(arguments)
+                self.routes.add(route)
 
     async def answer(self, request: BoundedRequest) -> Answer:
         if request.method == "OPTIONS":
             return Answer(200, json={})
-        route, arguments = self.match(request)
+        scope = request.scope
+        route, arguments = self.routes.find(request.method, scope["raw_path"], scope["state"]["apis"])
         if route.api == "federation" and self.services.runtime.clock.now_ms() < EARLIEST_PLAUSIBLE_MS:
             raise MatrixError(503, "M_UNKNOWN", "This server's clock is wrong; it can't check signatures.")
         call = Call(self.services, request, route, client_address(request))
@@ -263,35 +202,26 @@ class App(QuartTrio):
 
 
 class Exchange(TrioASGIHTTPConnection):
-    """One request and its response. Quart's own request context is left out: handlers get a `Call`."""
+    """One request and its response. Quart's own request context is left out: handlers get a `Call`. So is its
+    second task, which would wait for the client to hang up: the connection cancels us when it does."""
 
     app: App
 
-    async def handle_request(  # type: ignore[override]  # Quart-Trio's has the nursery, Quart's has not
-        self, nursery: trio.Nursery, request: Any, send: ASGISendCallable
-    ) -> None:
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         started = time.perf_counter()
+        structlog.contextvars.clear_contextvars()
+        request = cast("BoundedRequest", self._create_request_from_scope(send))
+        request.body.receive = receive
         path = self.scope["raw_path"]
         structlog.contextvars.bind_contextvars(method=request.method, path=path.decode("ascii")[:200])
         try:
             answer = as_bytes(await self.app.answer(request))
         except ClientDisconnectedError:
-            nursery.cancel_scope.cancel()
             return
         except Exception as error:  # noqa: BLE001 - the edge: bugs are logged and answered
             answer = as_bytes(error_answer(error, self.app.services.runtime.random))
-        request.body.discard()
         await send_answer(send, answer, () if path.startswith(SERVER_TO_SERVER) else CORS_HEADERS)
         log.debug("answered", status=answer.status, ms=round((time.perf_counter() - started) * 1000, 1))
-        nursery.cancel_scope.cancel()
-
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        structlog.contextvars.clear_contextvars()
-        request = self._create_request_from_scope(send)
-        # Only one more task: it takes in the body, and cancels this one when the client hangs up.
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.handle_messages, nursery, request, receive)
-            await self.handle_request(nursery, request, send)
 
 
 def as_bytes(answer: Answer) -> Answer:

@@ -9,9 +9,13 @@ well.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent
 from quart.wrappers.base import ClientDisconnectedError
 from quart_trio.wrappers.request import TrioBody, TrioRequest
 
@@ -27,37 +31,60 @@ NEXT_CHUNK_SECONDS = 30.0
 """A streamed body must make some progress within this time."""
 
 
+class Inbox:
+    """What came of one request and was not taken by its handler yet, as ASGI messages.
+
+    Whoever finds something there goes on at once: a request that came whole in one packet never waits.
+    """
+
+    __slots__ = ("_changed", "_closed", "_messages")
+
+    def __init__(self) -> None:
+        self._messages: deque[ASGIReceiveEvent] = deque()
+        self._changed: trio.Event | None = None
+        self._closed = False
+
+    async def put(self, message: ASGIReceiveEvent) -> None:
+        """For the connection; waits while the inbox is full."""
+        while len(self._messages) >= CHUNKS_IN_FLIGHT and not self._closed:
+            await self._change()
+        if not self._closed:
+            self._messages.append(message)
+            self._notify()
+
+    async def take(self) -> ASGIReceiveEvent:
+        """For the handler; waits while there is nothing."""
+        while not self._messages:
+            await self._change()
+        message = self._messages.popleft()
+        self._notify()
+        return message
+
+    def close(self) -> None:
+        """Nothing is taken any more: the answer is out. What is still to come is thrown away."""
+        self._closed = True
+        self._messages.clear()
+        self._notify()
+
+    async def _change(self) -> None:
+        # Never both wait: one needs it full, the other empty.
+        self._changed = trio.Event()
+        await self._changed.wait()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+
 class BoundedBody(TrioBody):
     """The body of one request: `read` it whole or `stream` it, once."""
 
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         self.expected = expected_content_length
-        self._sender, self._receiver = trio.open_memory_channel[bytes](CHUNKS_IN_FLIGHT)
-        self._complete_seen = False
-
-    # Called by the ASGI side.
-
-    async def put(self, data: bytes) -> None:
-        if not data:
-            return
-        try:
-            await self._sender.send(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # Nobody will read it any more: the answer is on its way. The rest is thrown away.
-            await trio.lowlevel.checkpoint()
-
-    def set_complete(self) -> None:
-        self._complete_seen = True
-        self._sender.close()
-
-    def disconnect(self) -> None:
-        self._sender.close()
-
-    # Called by the handler's side.
-
-    def discard(self) -> None:
-        """Throw away what is still to come, without holding up the connection."""
-        self._receiver.close()
+        self.receive: ASGIReceiveCallable
+        """Where it comes from. Set before the handler is called."""
+        self._ended = False
 
     def stream(self, cap: int) -> Chunks:
         """The chunks as they arrive; 413 as soon as the cap is (or is announced to be) passed."""
@@ -65,27 +92,27 @@ class BoundedBody(TrioBody):
             raise too_large()
         return Chunks(self, cap)
 
-    async def next_chunk(self) -> bytes:
-        try:
-            with trio.fail_after(NEXT_CHUNK_SECONDS):
-                return await self._receiver.receive()
-        except trio.EndOfChannel:
-            if not self._complete_seen:
-                raise ClientDisconnectedError from None
-            raise StopAsyncIteration from None
-        except trio.TooSlowError:
-            raise too_slow() from None
-
     async def read(self, cap: int) -> bytes:
         """The whole body, at most `cap` bytes."""
+        chunks = self.stream(cap)
+        end = trio.current_time() + WHOLE_BODY_SECONDS
         data = bytearray()
-        try:
-            with trio.fail_after(WHOLE_BODY_SECONDS):
-                async for chunk in self.stream(cap):
-                    data += chunk
-        except trio.TooSlowError:
-            raise too_slow() from None
+        with in_time() as scope:
+            while chunk := await chunks.take():
+                data += chunk
+                scope.deadline = min(end, trio.current_time() + NEXT_CHUNK_SECONDS)
         return bytes(data)
+
+    async def next_chunk(self) -> bytes:
+        """b"": the body has ended."""
+        while not self._ended:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise ClientDisconnectedError
+            self._ended = not message["more_body"]
+            if message["body"]:
+                return message["body"]
+        return b""
 
     def __await__(self) -> Any:
         """Quart's own accessors (forms and such) are not used here; they would know no cap."""
@@ -103,6 +130,14 @@ class Chunks:
         return self
 
     async def __anext__(self) -> bytes:
+        with in_time():
+            chunk = await self.take()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def take(self) -> bytes:
+        """The next one; b"": there are no more."""
         chunk = await self._body.next_chunk()
         self._left -= len(chunk)
         if self._left < 0:
@@ -110,8 +145,14 @@ class Chunks:
         return chunk
 
 
-def too_slow() -> MatrixError:
-    return MatrixError(408, "M_UNKNOWN", "The request's body did not arrive in time.")
+@contextmanager
+def in_time() -> Iterator[trio.CancelScope]:
+    """408 if nothing comes within NEXT_CHUNK_SECONDS, or by the deadline that the scope is given."""
+    try:
+        with trio.fail_after(NEXT_CHUNK_SECONDS) as scope:
+            yield scope
+    except trio.TooSlowError:
+        raise MatrixError(408, "M_UNKNOWN", "The request's body did not arrive in time.") from None
 
 
 class BoundedRequest(TrioRequest):

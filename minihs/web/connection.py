@@ -9,6 +9,7 @@ first answer. So this module builds from its `TCPServer`, `H11Protocol` and `HTT
 - speaks HTTP/1.1 only: `Upgrade` is ignored, HTTP/2 is answered as the bad HTTP/1.1 that it is;
 - is watched by one deadline instead of a task for each request: idle, or sending its headers, too long, it is
   closed;
+- runs each handler in one task, which it cancels itself when the client hangs up;
 - sends in slices, each with its own deadline, so that slow readers are served and dead ones dropped;
 - answers in one send, head and body together, when the answer is short;
 - closes with care: unread input is drained for a moment, or a reset would destroy the answer on its way.
@@ -35,9 +36,12 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.task_group import _handle as run_app
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGISendEvent, ConnectionState
+from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, ConnectionState, Scope
+
+from minihs.web.body import Inbox
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +147,7 @@ class Connection(TCPServer):
         return not self._shaking_hands.cancelled_caught
 
     async def _serve(self) -> None:
-        async with TaskGroup() as task_group:
+        async with Handlers() as task_group:
             self.protocol = self._http = Http11(  # type: ignore[assignment]  # in place of Hypercorn's wrapper
                 self.app,
                 self.config,
@@ -229,6 +233,41 @@ class Connection(TCPServer):
     def _input_left(self) -> bool:
         """Whether the peer may be in the middle of sending something that we won't read."""
         return self._close_wanted and self._http.connection.their_state in {h11.SEND_BODY, h11.ERROR}
+
+
+class Handlers(TaskGroup):
+    """The tasks of one connection's handlers: one for each request, cancelled when the client hangs up."""
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: HypercornConfig,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        inbox, connected = Inbox(), trio.CancelScope()
+
+        async def answer(message: ASGISendEvent | None) -> None:
+            inbox.close()  # our handlers answer when they have read what they want
+            await send(message)
+
+        async def run() -> None:
+            with connected:
+                await run_app(app, config, scope, inbox.take, answer, refuse_threads, refuse_threads)
+
+        async def put(message: ASGIReceiveEvent) -> None:
+            if message["type"] == "http.disconnect":
+                connected.cancel()
+            else:
+                await inbox.put(message)
+
+        self.spawn(run)
+        return put
+
+
+def refuse_threads(*_: Any) -> Any:
+    """Hypercorn offers threads to WSGI applications; ours is none."""
+    raise NotImplementedError
 
 
 class Http11(H11Protocol):

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import structlog
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 
-from minihs.matrix.errors import MatrixError, invalid_param, unrecognized
+from minihs.matrix.errors import MatrixError
 from minihs.runtime import Randomness
 from minihs.web.routing import Answer
 
@@ -48,14 +47,3 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield from leaves(each)
     else:
         yield error
-
-
-def routing_refusal(error: Exception) -> MatrixError:
-    """What Werkzeug's routing has to say, in Matrix words."""
-    if isinstance(error, MethodNotAllowed):
-        return unrecognized(405)
-    if isinstance(error, BadRequest):
-        return invalid_param("The path is not valid UTF-8 under its percent-encoding.")
-    if isinstance(error, HTTPException):  # NotFound, and redirects to a path with a slash at its end
-        return unrecognized(404)
-    raise error
