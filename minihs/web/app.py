@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Iterable
 from types import ModuleType
-from typing import cast
 
 import structlog
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
@@ -147,8 +146,6 @@ log = structlog.get_logger(__name__)
 class App(QuartTrio):
     """The ASGI application of one server."""
 
-    request_class = BoundedRequest
-
     def __init__(self, services: Services, modules: list[ModuleType] | None = None) -> None:
         super().__init__(__name__, static_folder=None)
         self.services = services
@@ -210,8 +207,7 @@ class Exchange(TrioASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         started = time.perf_counter()
         structlog.contextvars.clear_contextvars()
-        request = cast("BoundedRequest", self._create_request_from_scope(send))
-        request.body.receive = receive
+        request = BoundedRequest(self.scope, receive)
         path = self.scope["raw_path"]
         structlog.contextvars.bind_contextvars(method=request.method, path=path.decode("ascii")[:200])
         try:

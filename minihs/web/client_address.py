@@ -36,9 +36,9 @@ def client_address(request: Any) -> str:
     state = request.scope["state"]
     client = request.scope.get("client")
     address: str = client[0] if client else "unix"
-    networks = state["trusted_proxies"]
-    if client is not None and not is_trusted(address, networks):
+    if not state["is_proxy"]:
         return address
+    networks = state["trusted_proxies"]
     forwarded = ",".join(request.headers.getlist("X-Forwarded-For")).split(",")[-MAX_FORWARDED:]
     for text in reversed(forwarded):
         try:

@@ -17,6 +17,7 @@ first answer. So this module builds from its `TCPServer`, `H11Protocol` and `HTT
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -89,6 +90,19 @@ class EdgeConfig(HypercornConfig):
     keep_alive_max_requests = 1_000_000
     include_server_header = False
     logger_class: type[Logger] = EdgeLog
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers_until = 0.0
+
+    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
+        """The same for a second: they hold the date."""
+        now = time.time()
+        if not self._headers_until - 1 <= now < self._headers_until:
+            self._headers = super().response_headers(protocol)
+            self._headers_until = now // 1 + 1
+        return self._headers
 
 
 class Connection(TCPServer):
@@ -198,11 +212,17 @@ class Connection(TCPServer):
 
     async def _send(self, data: bytes) -> None:
         view = memoryview(data)
-        async with self.send_lock:
+        try:
+            self.send_lock.acquire_nowait()  # it is free; `async with` would go once round the loop first
+        except trio.WouldBlock:
+            await self.send_lock.acquire()
+        try:
             for start in range(0, len(view), SEND_SLICE_BYTES):
                 if self._broken:
                     return
                 await self._send_slice(view[start : start + SEND_SLICE_BYTES])
+        finally:
+            self.send_lock.release()
 
     async def _send_slice(self, data: memoryview) -> None:
         # Shielded, because half a slice would be garbage to the client; the deadline bounds it.

@@ -92,13 +92,16 @@ class Edge:
     ) -> None:
         """Serve one connection until it ends. TLS: hand in an `SSLStream`; the handshake is done here."""
         policy = policy or Policy()
-        asker = None
-        if peer is not None and not is_trusted(peer[0], policy.trusted_proxies):
-            asker = network_of(peer[0])
+        is_proxy = peer is None or is_trusted(peer[0], policy.trusted_proxies)
+        asker = None if peer is None or is_proxy else network_of(peer[0])
         if not self._has_room_for(asker):
             await trio.aclose_forcefully(stream)
             return
-        state = {"apis": policy.apis, "trusted_proxies": policy.trusted_proxies}
+        state = {
+            "apis": policy.apis,
+            "is_proxy": is_proxy,
+            "trusted_proxies": policy.trusted_proxies,
+        }
         connection = Connection(self._app, self._config, self._context, state, stream, peer=peer, local=local)
         self._connections.add(connection)
         if asker is not None:
