@@ -27,6 +27,26 @@ async def test_a_connection_is_used_again(autojump_clock: object) -> None:
             assert (await visitor.request("GET", VERSIONS)).status == 200
 
 
+class Spawned(trio.abc.Instrument):
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        self.tasks.append(task.name)
+
+
+async def test_a_request_costs_one_task(autojump_clock: object) -> None:
+    spawned = Spawned()
+    async with open_house() as house:
+        visitor = house.visit()
+        await visitor.request("GET", VERSIONS)
+        trio.lowlevel.add_instrument(spawned)
+        for body in (b"", b'{"half of it'):
+            await visitor.request("POST" if body else "GET", VERSIONS, body=body)
+        trio.lowlevel.remove_instrument(spawned)
+    assert len(spawned.tasks) == 2, spawned.tasks
+
+
 async def test_a_new_connection_that_says_nothing_is_closed(autojump_clock: object) -> None:
     async with open_house() as house:
         visitor = house.visit()
