@@ -271,6 +271,7 @@ class Adoption:
                 received_ts=now,
             )
             events.connect(tx, room_nid, nid, tip=True)
+            rooms.came_in_by(tx, room_nid, nid)
             if partial_from is not None:
                 partial.presume_hosts(tx, room_nid, servers)
                 partial.begin(tx, room_nid, nid, partial_from, pos)

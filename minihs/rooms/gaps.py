@@ -3,8 +3,9 @@
 
 First the events between are asked for, a bounded walk back from the new event to what we know
 (get_missing_events). Where that does not connect, the state at the missing parents is fetched
-(rooms/gap_state.py), and the gap stays in the timeline for a client to page into. Spec: server-server-api,
-"Backfilling and retrieving missing events".
+(rooms/gap_state.py), and the gap stays in the timeline for a client to page into. What is less deep than our
+join is not asked for: it is history, and here it would be judged, and shown, as if it were new. Spec:
+server-server-api, "Backfilling and retrieving missing events".
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from minihs.rooms.placement import (
 )
 from minihs.rooms.policy import Policies, is_recommended, policy_server_of
 from minihs.rooms.state import StateRef
+from minihs.store import rooms
 
 __all__ = ["Defer", "Gaps"]
 
@@ -140,7 +142,8 @@ class Gaps:
         return await self._asking.ask(batch, partial(self._policies.sign_others, policy, event))
 
     async def _walk_back(self, batch: Batch, event: Event, origin: str, deadline: float) -> dict[str, Event]:
-        """The event and those found between it and what we know."""
+        """The event and those found between it and what we know, back to our join."""
+        floor = rooms.came_in_at(self._parts.db.read, batch.head.room_nid)
         collected = {event.event_id: event}
         asked: set[str] = set()
         for _ in range(MAX_ROUNDS):
@@ -148,17 +151,22 @@ class Gaps:
                 found.event_id
                 for found in collected.values()
                 if found.event_id not in asked
+                and found.depth > floor
                 and any(prev_id not in collected for prev_id in _lacking(batch, found))
             ][:20]
             if not latest or trio.current_time() > deadline:
                 break
             asked.update(latest)
             named = {prev_id for found in collected.values() for prev_id in _lacking(batch, found)}
-            new = {found.event_id: found for found in await self._ask_missing(batch, latest, origin)}
+            new = {
+                found.event_id: found
+                for found in await self._ask_missing(batch, latest, origin, floor)
+                if found.depth >= floor
+            }
             collected |= _connected(batch, new, named - collected.keys())
         return collected
 
-    async def _ask_missing(self, batch: Batch, latest: Sequence[str], origin: str) -> list[Event]:
+    async def _ask_missing(self, batch: Batch, latest: Sequence[str], origin: str, floor: int) -> list[Event]:
         federation, room_id = self._parts.federation, batch.head.room_id
         for host in self._asking.residents(batch, origin):
             earliest = list(batch.head.tips)[:20]
@@ -172,6 +180,7 @@ class Gaps:
                         earliest=earliest,
                         latest=latest,
                         limit=20,
+                        min_depth=floor,
                     ),
                 )
             except FederationError as error:
@@ -185,8 +194,8 @@ class Gaps:
 
 def _connected(batch: Batch, events: dict[str, Event], named: set[str]) -> dict[str, Event]:
     """Those that are named as parents, and their ancestors down to what we have: not whatever else was put
-    into an answer. An answer rightly goes on below what we have, where that isn't one of our newest events;
-    history from before we joined would be judged, and built upon, as if it were new."""
+    into an answer. An answer rightly goes on below what we have, where that isn't one of our newest
+    events."""
     found: dict[str, Event] = {}
     waiting = list(named)
     while waiting:

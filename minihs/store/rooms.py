@@ -105,6 +105,20 @@ def forward_extremities(db: Reader, room_nid: int) -> list[tuple[int, str, int, 
     )
 
 
+def came_in_by(tx: Tx, room_nid: int, event_nid: int) -> None:
+    """Note the event by which we came into a room through another server."""
+    tx.execute("UPDATE rooms SET came_in = ? WHERE room_nid = ?", (event_nid, room_nid))
+
+
+def came_in_at(db: Reader, room_nid: int) -> int:
+    """The depth of that event; 0 for a room that was made here."""
+    row = db.execute(
+        "SELECT e.depth FROM rooms r JOIN events e ON e.event_nid = r.came_in WHERE r.room_nid = ?",
+        (room_nid,),
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def backward_extremities(db: Reader, room_nid: int, limit: int = 200) -> list[tuple[str, int, int]]:
     """(missing event id, topo and nid of an event that names it), those nearest to the present first."""
     return list(
