@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from minihs.matrix.event import Event
 from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head, Heads, Tip
-from minihs.rooms.state import Key, StateRef
+from minihs.rooms.state import Key, MergedRef, StateRef
 from minihs.store import client_txns, events, ids, inbox, memberships, outbound, partial, rooms, state
 from minihs.store.database import Database, Tx
 from minihs.store.events import Outcome
@@ -73,6 +73,8 @@ class Batch:
         self.our_name = our_name
         self._heads = heads
         self.entries: list[Entry] = []
+        self._written: StateRef | None = None
+        """The current state on disk, as long as there are entries that may move it."""
         self.placed: dict[str, tuple[int | None, StateRef]] = {}
         """event id → (topo, state after) of entries that have a place."""
         self.done: list[int] = []
@@ -116,17 +118,24 @@ class Batch:
             if tip and self._adds_no_state(entry.after, retired):
                 new = head.current
             else:
-                new = self.graph.resolve(head.version, [each.after for each in tips.values()])
-            changes = {key: pair[1] for key, pair in self.graph.difference(head.current, new).items()}
+                new = self.graph.merged(head.version, [each.after for each in tips.values()])
+                if self._is_membership_of_ours(event):
+                    new = new.settled()
         except BaseException:
             self.graph.drop_pending([event.event_id])
             raise
         entry.tip, entry.retired = tip, retired
         if not new.same_as(head.current):
-            entry.current, entry.current_changes = new, changes
-            head.current = new
+            if self._written is None:
+                self._written = head.current
+            entry.current = head.current = new
         head.tips = tips
         self.add(entry)
+
+    def _is_membership_of_ours(self, event: Event) -> bool:
+        """From its very place on the user does or does not see what comes, so the current state has to be
+        known there."""
+        return event.type == "m.room.member" and (event.state_key or "").endswith(f":{self.our_name}")
 
     def _adds_no_state(self, after: StateRef, retired: Collection[str]) -> bool:
         """With an event of this state in the place of those extremities, are the states as before?"""
@@ -164,6 +173,7 @@ class Batch:
         if not self:
             return {}
         creating = self.head.room_nid == 0
+        self._settle_current()
         try:
             nids, groups = await self.db.write(lambda tx: self._write(tx, creating=creating))
             for ref, group in groups:
@@ -175,9 +185,31 @@ class Batch:
             if entry.redaction_of is not None:
                 self.graph.forget(entry.redaction_of.event_id)
         self.entries, self.done, self.deferred, self.also = [], [], [], None
+        self._written = None
         self.placed.clear()
         self._heads.keep(self.head)
         return nids
+
+    def _settle_current(self) -> None:
+        """Find out how the entries moved the current state. What it was between two of them is passed over,
+        unless somebody asked for it. Raises MissingEventError.
+        """
+        at = self._written
+        if at is None:
+            return
+        moving = [entry for entry in self.entries if entry.current is not None]
+        for entry in moving:
+            assert entry.current is not None  # noqa: S101  (of all of them)
+            if entry is not moving[-1] and isinstance(entry.current, MergedRef) and entry.current.is_open:
+                entry.current = None
+                continue
+            new = entry.current.settled()
+            changes = {key: pair[1] for key, pair in self.graph.difference(at, new).items()}
+            if changes:
+                entry.current, entry.current_changes, at = new, changes, new
+            else:
+                entry.current = None
+        self.head.current = at
 
     def discard(self) -> None:
         """Give up what was not written. The head is ahead of the disk now: nobody may use it any more."""
@@ -274,6 +306,7 @@ class Batch:
         """The number of a state, its groups made as needed; the same ref gives the same group."""
         if ref is None:
             return None
+        assert not isinstance(ref, MergedRef)  # noqa: S101  (nothing is resolved in here)
         if ref.group is not None:
             return ref.group
         if id(ref) in groups:

@@ -7,11 +7,13 @@ Also state resolution over refs: only what differs between the states is looked 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
+from minihs.matrix.auth_rules import AUTH_TYPES
 from minihs.matrix.event import Event
 from minihs.matrix.room_versions import RoomVersion
 from minihs.matrix.state_resolution import resolve
-from minihs.rooms.state import MAX_KNOWN, Key, StateRef
+from minihs.rooms.state import MAX_KNOWN, Key, MergedRef, StateRef
 from minihs.store import events, ids, rooms, state
 from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Reader
@@ -115,6 +117,14 @@ class Graph:
 
     def lookup(self, ref: StateRef, key: Key) -> str | None:
         """The event id at one place of a state."""
+        if isinstance(ref, MergedRef):
+            if ref.is_open:
+                held = {self.lookup(each, key) for each in ref.of}
+                # What all states agree in resolution leaves alone. What none has it may bring back, if it is
+                # of a type that auth chains are made of.
+                if len(held) == 1 and (None not in held or key[0] not in AUTH_TYPES):
+                    return held.pop()
+            ref = ref.settled()
         layer: StateRef | None = ref
         while layer is not None:
             if key in layer.changes:
@@ -172,6 +182,7 @@ class Graph:
 
     def difference(self, a: StateRef, b: StateRef) -> dict[Key, tuple[str | None, str | None]]:
         """The keys at which two states differ, with both event ids. Costs the changes, not the room."""
+        a, b = a.settled(), b.settled()
         if a.same_as(b):
             return {}
         base_a, changes_a = a.base_and_changes()
@@ -193,8 +204,10 @@ class Graph:
             nids = set(state.diff(self._db, a, b))
         return set(ids.state_keys(self._db, nids).values())
 
-    def resolve(self, version: RoomVersion, refs: Sequence[StateRef]) -> StateRef:
-        """The state after several events at once (spec: state resolution of the room version)."""
+    def merged(self, version: RoomVersion, refs: Sequence[StateRef]) -> StateRef:
+        """The state after several events at once (spec: state resolution of the room version), resolved when
+        it is needed.
+        """
         distinct: list[StateRef] = []
         for ref in refs:
             if not any(ref.same_as(other) for other in distinct):
@@ -203,6 +216,13 @@ class Graph:
             return StateRef()
         if len(distinct) == 1:
             return distinct[0]
+        return MergedRef(distinct, partial(self._resolve_once, version))
+
+    def resolve(self, version: RoomVersion, refs: Sequence[StateRef]) -> StateRef:
+        """The same, resolved now. Raises MissingEventError."""
+        return self.merged(version, refs).settled()
+
+    def _resolve_once(self, version: RoomVersion, distinct: Sequence[StateRef]) -> StateRef:
         groups = [ref.group for ref in distinct]
         memo = frozenset(group for group in groups if group is not None) if None not in groups else None
         if memo is not None:
@@ -214,7 +234,7 @@ class Graph:
             self._resolved.put(memo, resolved, 500 + 200 * len(resolved.changes))
         return resolved
 
-    def _resolve(self, version: RoomVersion, refs: list[StateRef]) -> StateRef:
+    def _resolve(self, version: RoomVersion, refs: Sequence[StateRef]) -> StateRef:
         first = refs[0]
         differing: set[Key] = set()
         for other in refs[1:]:

@@ -91,6 +91,7 @@ class Head:
 
     def state_after(self, graph: Graph, tips: Sequence[Tip]) -> StateRef:
         if len(tips) == len(self.tips):
+            self.current = self.current.settled()
             return self.current
         return graph.resolve(self.version, [tip.after for tip in tips])
 

@@ -95,6 +95,7 @@ class Replay:
         gap_states = {event.prev_events[0]: before} if len(event.prev_events) == 1 else {}
         try:
             await self._judge_all(batch, gap_states)
+            head.current = head.current.settled()
             await parts.db.write(lambda tx: self._write(tx, batch, after))
         finally:
             batch.discard()

@@ -8,7 +8,7 @@ that is not written yet have their states too. Once the batch is on disk its ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from minihs.matrix.event import Event
@@ -49,7 +49,11 @@ class StateRef:
         return self.with_changes({(event.type, event.state_key): event.event_id})
 
     def with_changes(self, changes: Mapping[Key, str | None]) -> StateRef:
-        return StateRef(None, self, changes) if changes else self
+        return StateRef(None, self.settled(), changes) if changes else self
+
+    def settled(self) -> StateRef:
+        """Itself; of a state that is yet to be resolved, what comes of that."""
+        return self
 
     def settle(self, group: int) -> None:
         """It is on disk now, under this number."""
@@ -63,7 +67,7 @@ class StateRef:
     def base_and_changes(self) -> tuple[int | None, dict[Key, str | None]]:
         """The nearest group on disk (None: the empty state), and all that changed since."""
         layers: list[StateRef] = []
-        ref: StateRef | None = self
+        ref: StateRef | None = self.settled()
         while ref is not None and ref.group is None:
             layers.append(ref)
             ref = ref.parent
@@ -78,6 +82,32 @@ class StateRef:
     def __repr__(self) -> str:
         base, changes = self.base_and_changes()
         return f"<StateRef group {base} and {len(changes)} changes>"
+
+
+class MergedRef(StateRef):
+    """The state after several events at once, resolved when somebody asks for what they don't agree in.
+
+    Most of the time nobody does: while a batch is taken in, an event on one of two branches is judged by keys
+    that are the same on both.
+    """
+
+    __slots__ = ("_resolve", "of")
+
+    def __init__(self, of: Sequence[StateRef], resolve: Callable[[Sequence[StateRef]], StateRef]) -> None:
+        super().__init__()
+        self.of = of
+        self._resolve = resolve
+
+    @property
+    def is_open(self) -> bool:
+        """It was not resolved yet."""
+        return self.parent is None
+
+    def settled(self) -> StateRef:
+        """Raises MissingEventError."""
+        if self.parent is None:
+            self.parent = self._resolve(self.of)
+        return self.parent
 
 
 class StateMap(Mapping[Key, Event]):

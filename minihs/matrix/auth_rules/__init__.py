@@ -14,9 +14,10 @@ from minihs.matrix.auth_rules.levels import (
     parse_level,
 )
 from minihs.matrix.auth_rules.membership import membership_of
-from minihs.matrix.auth_rules.selection import auth_types_for, check_auth_events
+from minihs.matrix.auth_rules.selection import AUTH_TYPES, auth_types_for, check_auth_events
 
 __all__ = [
+    "AUTH_TYPES",
     "INFINITE",
     "AuthError",
     "Level",

@@ -17,6 +17,18 @@ from minihs.matrix.room_versions import RoomVersion
 type Key = tuple[str, str]
 """The `(type, state_key)` of a state event."""
 
+AUTH_TYPES = frozenset(
+    (
+        "m.room.create",
+        "m.room.power_levels",
+        "m.room.member",
+        "m.room.join_rules",
+        "m.room.third_party_invite",
+    )
+)
+"""What `auth_types_for` names, in any version: an auth chain has no event of another type that was not
+rejected."""
+
 
 def auth_types_for(
     version: RoomVersion, *, type: str, sender: str, state_key: str | None, content: dict[str, object]
