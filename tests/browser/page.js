@@ -1,41 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// A client of one room on matrix-js-sdk. What the test may ask of it is in page.html; `?encrypted` makes rooms encrypted.
+// A small client on matrix-js-sdk. The test uses the forms of page.html, and `window.app` for what a real client has
+// menus for. With `?encrypted` it has keys.
 import * as sdk from "matrix-js-sdk";
-import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api";
+import { CryptoEvent, decodeRecoveryKey } from "matrix-js-sdk/lib/crypto-api";
+import { upload } from "./attachments.js";
+import * as view from "./view.js";
 
 const element = (id) => document.getElementById(id);
-const encrypted = new URLSearchParams(location.search).has("encrypted");
+const hasKeys = new URLSearchParams(location.search).has("encrypted");
+const secretKeys = {};
 let client;
 let roomId = localStorage.getItem("room");
+let password = "";
 
-function status(text) {
-  element("status").textContent = text;
-}
-
-function show() {
-  const room = client && roomId && client.getRoom(roomId);
-  if (!room) return;
-  element("room").textContent = roomId;
-  fill("members", room.getJoinedMembers().map((member) => member.userId));
-  const messages = room.getLiveTimeline().getEvents().filter((event) => event.getType() === "m.room.message");
-  fill("messages", messages.map((event) => {
-    const lock = event.isEncrypted() ? "🔒 " : "";
-    const sent = event.status === null ? "" : ` (${event.status})`;
-    return `${lock}${event.getSender()}: ${event.getContent().body}${sent}`;
-  }));
-}
-
-function fill(id, texts) {
-  element(id).replaceChildren(...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-}
+const show = () => view.show(client, roomId);
 
 async function start(session) {
-  client = sdk.createClient(session);
-  client.on(sdk.ClientEvent.Sync, (state) => { status(state === "PREPARED" || state === "SYNCING" ? "signed in" : state); show(); });
-  client.on(sdk.RoomEvent.Timeline, show);
-  client.on(sdk.RoomEvent.LocalEchoUpdated, show);
-  client.on(sdk.RoomStateEvent.Members, show);
-  client.on(sdk.MatrixEventEvent.Decrypted, show);
+  const cryptoCallbacks = {
+    getSecretStorageKey: async ({ keys }) => {
+      const id = Object.keys(keys).find((each) => secretKeys[each] ?? secretKeys[""]);
+      return id ? [id, secretKeys[id] ?? secretKeys[""]] : null;
+    },
+    cacheSecretStorageKey: (id, _info, key) => { secretKeys[id] = key; },
+  };
+  client = sdk.createClient({ ...session, cryptoCallbacks, timelineSupport: true });
+  client.on(sdk.ClientEvent.Sync, (state) => { view.status(state === "PREPARED" || state === "SYNCING" ? "signed in" : state); show(); });
+  for (const event of [sdk.RoomEvent.Timeline, sdk.RoomEvent.LocalEchoUpdated, sdk.RoomEvent.Redaction, sdk.RoomEvent.Receipt,
+    sdk.RoomStateEvent.Members, sdk.MatrixEventEvent.Decrypted, sdk.MatrixEventEvent.Replaced]) client.on(event, () => setTimeout(show));
   client.on(sdk.RoomMemberEvent.Membership, async (event, member) => {
     if (member.userId === client.getUserId() && member.membership === "invite") {
       await client.joinRoom(member.roomId);
@@ -43,11 +34,12 @@ async function start(session) {
     }
     show();
   });
-  if (encrypted) {
+  if (hasKeys) {
     await client.initRustCrypto();
     client.on(CryptoEvent.KeysChanged, show);
   }
-  await client.startClient({ initialSyncLimit: 20 });
+  // What is not sent yet is not shown: what the test clicks on has its id.
+  await client.startClient({ initialSyncLimit: 50, pendingEventOrdering: sdk.PendingEventOrdering.Detached });
 }
 
 function remember(id) {
@@ -62,7 +54,7 @@ function onSubmit(id, act) {
     try {
       await act();
     } catch (error) {
-      status(`${id} failed: ${error}`);
+      view.status(`${id} failed: ${error}`);
       console.error(error);
     }
   });
@@ -70,10 +62,11 @@ function onSubmit(id, act) {
 
 onSubmit("login", async () => {
   const baseUrl = element("homeserver").value;
+  password = element("password").value;
   const answer = await sdk.createClient({ baseUrl }).loginRequest({
     type: "m.login.password",
     identifier: { type: "m.id.user", user: element("user").value },
-    password: element("password").value,
+    password,
   });
   const session = { baseUrl, userId: answer.user_id, accessToken: answer.access_token, deviceId: answer.device_id };
   localStorage.setItem("session", JSON.stringify(session));
@@ -82,9 +75,10 @@ onSubmit("login", async () => {
 
 onSubmit("create", async () => {
   const encryption = { type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } };
+  const encrypted = element("encrypt").checked;
   const room = await client.createRoom({
     preset: "private_chat",
-    name: "Browser room",
+    name: encrypted ? "Secret room" : "Browser room",
     invite: [element("invite").value].filter(Boolean),
     initial_state: encrypted ? [encryption] : [],
   });
@@ -96,6 +90,64 @@ onSubmit("say", async () => {
   element("text").value = "";
   await client.sendEvent(roomId, "m.room.message", { msgtype: "m.text", body });
 });
+
+async function confirm(request) {
+  try {
+    return await request(null);
+  } catch (error) {
+    if (!error.data?.flows) throw error;
+    const identifier = { type: "m.id.user", user: client.getUserId() };
+    return request({ type: "m.login.password", identifier, password, session: error.data.session });
+  }
+}
+
+const text = (body) => ({ msgtype: "m.text", body });
+
+window.app = {
+  /** Cross-signing, secret storage and key backup; the recovery key. */
+  async setUp() {
+    const api = client.getCrypto();
+    await api.bootstrapCrossSigning({ authUploadDeviceSigningKeys: confirm });
+    const recovery = await api.createRecoveryKeyFromPassphrase();
+    await api.bootstrapSecretStorage({
+      createSecretStorageKey: async () => recovery, setupNewSecretStorage: true, setupNewKeyBackup: true,
+    });
+    await api.checkKeyBackupAndEnable();
+    if (!await api.isCrossSigningReady() || !await api.isSecretStorageReady()) throw new Error("not set up");
+    return recovery.encodedPrivateKey;
+  },
+  /** On a new device: trust it, and fetch the keys of old messages. */
+  async recover(recoveryKey) {
+    secretKeys[""] = decodeRecoveryKey(recoveryKey);
+    const api = client.getCrypto();
+    await api.userHasCrossSigningKeys(client.getUserId(), true);
+    await api.bootstrapCrossSigning({});
+    await api.loadSessionBackupPrivateKeyFromSecretStorage();
+    const { imported } = await api.restoreKeyBackup({});
+    for (const room of client.getRooms()) room.getLiveTimeline().getEvents().forEach((event) => client.decryptEventIfNeeded(event));
+    return imported;
+  },
+  /** How many keys the server has; the library would say what it remembers. */
+  backedUp: async () => {
+    const headers = { Authorization: `Bearer ${client.getAccessToken()}` };
+    return (await (await fetch(`${client.getHomeserverUrl()}/_matrix/client/v3/room_keys/version`, { headers })).json()).count;
+  },
+  open: (id) => remember(id),
+  room: () => roomId,
+  image: async (bytes) => {
+    const blob = new Blob([new Uint8Array(bytes)], { type: "image/png" });
+    const isEncrypted = client.getRoom(roomId).hasEncryptionStateEvent();
+    await client.sendEvent(roomId, "m.room.message", await upload(client, blob, isEncrypted));
+  },
+  reply: (id, body) => client.sendEvent(roomId, "m.room.message",
+    { ...text(body), "m.relates_to": { "m.in_reply_to": { event_id: id } } }),
+  react: (id, key) => client.sendEvent(roomId, "m.reaction",
+    { "m.relates_to": { rel_type: "m.annotation", event_id: id, key } }),
+  edit: (id, body) => client.sendEvent(roomId, "m.room.message",
+    { ...text(`* ${body}`), "m.new_content": text(body), "m.relates_to": { rel_type: "m.replace", event_id: id } }),
+  redact: (id) => client.redactEvent(roomId, id),
+  read: () => client.sendReadReceipt(client.getRoom(roomId).getLiveTimeline().getEvents().at(-1)),
+};
 
 const kept = localStorage.getItem("session");
 if (kept) await start(JSON.parse(kept));
