@@ -135,11 +135,11 @@ async def admit_one(
     if isinstance(result, Event):
         return result
     match result.reason:
-        case Reason.SIGNATURE | Reason.KEYS:
+        case Reason.KEYS:
             raise MatrixError(403, "M_FORBIDDEN", f"The event is not rightly signed ({result.text}).")
         case Reason.FORMAT:
             raise MatrixError(400, "M_BAD_JSON", f"The event is not valid: {result.text}")
-        case Reason.ROOM:
+        case Reason.SIGNATURE | Reason.ROOM:
             raise MatrixError(400, "M_INVALID_PARAM", f"The event is not valid: {result.text}")
         case _:
             assert_never(result.reason)

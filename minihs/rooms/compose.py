@@ -24,6 +24,11 @@ from minihs.store.events import Outcome
 
 MAX_DEPTH = 2**53 - 1
 
+_NOT_TO_BE_REDACTED = {
+    "m.room.create": "it would have no effect",
+    "m.room.server_acl": "an empty list of who is allowed would shut everybody out",
+}
+
 
 def build(
     parts: Parts,
@@ -144,10 +149,12 @@ def allow_redaction(parts: Parts, head: Head, event: Event, before: StateRef) ->
     """
     if event.type != "m.room.redaction" or event.redacts is None:
         return
+    target = parts.graph.event(event.redacts)
+    if target is not None and target.room_id == event.room_id and target.type in _NOT_TO_BE_REDACTED:
+        raise forbidden(f"{target.type} can't be redacted: {_NOT_TO_BE_REDACTED[target.type]}.")
     levels = PowerLevels.from_state(head.state(parts.graph, before))
     if levels.user(event.sender) >= levels.redact:
         return
-    target = parts.graph.event(event.redacts)
     if target is None or target.room_id != event.room_id:
         raise not_found("There is no such event in this room.")
     if target.sender != event.sender:

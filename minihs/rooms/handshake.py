@@ -26,6 +26,9 @@ MAX_CANDIDATES = 6
 """Servers tried, one after another, to get into a room."""
 MAX_CONTENT = 32 * 1024
 """Bytes of content that leave room for any template."""
+OUR_FAULTS = ("M_INVALID_PARAM", "M_MISSING_PARAM")
+"""What another server says of a request of ours is not to be told to a client, as if it had made it (PUT
+/send_join, /invite)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,11 @@ def failure(errors: Sequence[FederationError], what: str) -> MatrixError:
     for error in sorted(
         errors, key=lambda error: isinstance(error, RemoteRefused) and error.errcode in unsure
     ):
-        if isinstance(error, RemoteRefused) and error.status in (400, 403, 404):
+        if (
+            isinstance(error, RemoteRefused)
+            and error.status in (400, 403, 404)
+            and error.errcode not in OUR_FAULTS
+        ):
             extra = {}
             if error.errcode == "M_INCOMPATIBLE_ROOM_VERSION" and isinstance(
                 error.body.get("room_version"), str

@@ -23,7 +23,7 @@ from minihs.rooms.acl import Acls
 from minihs.rooms.admission import Source, admit_one
 from minihs.rooms.authorise import MissingAuthEvents
 from minihs.rooms.compose import compose
-from minihs.rooms.handshake import with_signature_of
+from minihs.rooms.handshake import OUR_FAULTS, with_signature_of
 from minihs.rooms.membership import Memberships
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
@@ -96,6 +96,9 @@ class Invites:
             head = self._parts.take_head(room_id)
         else:
             head = self._members.head_of_joined(sender, room_id)
+        create = head.create_event(self._parts.graph)
+        if create is not None and create.content.get("m.federate") is False:
+            raise forbidden("The room is for users of its creator's server only.")
         batch = self._parts.batch(head)
         entry = compose(
             self._parts,
@@ -121,9 +124,12 @@ class Invites:
                 host, room_id, event.event_id, version.version, event.json, stripped
             )
         except RemoteRefused as error:
-            status = error.status if error.status in (400, 403, 404) else 502
+            if error.status not in (400, 403, 404) or error.errcode in OUR_FAULTS:
+                raise MatrixError(
+                    502, "M_UNKNOWN", f"The user's server refused the invite: {error}"
+                ) from error
             raise MatrixError(
-                status, error.errcode, error.error or "The user's server refused the invite."
+                error.status, error.errcode, error.error or "The user's server refused the invite."
             ) from error
         except FederationError as error:
             raise MatrixError(502, "M_UNKNOWN", f"The user's server could not be reached: {error}") from error
@@ -217,7 +223,7 @@ class Invites:
         if event.type != "m.room.member" or event.membership != "invite":
             raise invalid_param("The event is no invite.")
         if event.origin != origin and not self._is_expected(event):
-            raise forbidden("The invite's sender is not a user of the asking server.")
+            raise invalid_param("The invite's sender is not a user of the asking server.")
         if not is_user_id(event.state_key) or not self._parts.is_ours(event.state_key or ""):
             raise invalid_param("The invited user is not one of this server.")
         target = event.state_key or ""

@@ -81,6 +81,7 @@ class Resident:
             for key, value in template.json.items()
             if key not in ("hashes", "signatures", "event_id")
         }
+        unsigned["origin"] = self._parts.our_name  # no part of an event any more, yet required of a template
         return {"event": unsigned, "room_version": head.version.version}
 
     def _whole_head(self, room_id: str) -> Head:
@@ -195,7 +196,7 @@ class Resident:
         if event.sender != event.state_key:
             raise invalid_param("The event is about somebody else than its sender.")
         if event.origin != origin:
-            raise forbidden("A server hands in events of its own users only.")
+            raise invalid_param("A server hands in events of its own users only.")
         return event
 
     def _countersign(self, head: Head, pdu: JsonObject) -> JsonObject:

@@ -105,11 +105,12 @@ class Spaces:
                 if at == room_id:
                     raise forbidden("This room is not yours to see, or unknown to this server.")
                 continue
+            entry = _with_wanted_children(entry, suggested_only)
             found.append(entry)
             if depth < deepest:
-                children = _wanted_children(entry, suggested_only)
                 stack += [
-                    (child["state_key"], depth + 1, _via(child["content"])) for child in reversed(children)
+                    (child["state_key"], depth + 1, _via(child["content"]))
+                    for child in reversed(entry["children_state"])
                 ]
         page: JsonObject = {"rooms": found[skip : skip + size]}
         if len(found) > skip + size:
@@ -159,15 +160,18 @@ class Spaces:
         found = overview(db, room_id)
         if found is None or not host_may_see(db, host, found):
             raise not_found("There is no such room, or your server can't see it.")
-        entry = {**found.summary, "children_state": children_state(db, found)}
+        entry = _with_wanted_children(
+            {**found.summary, "children_state": children_state(db, found)}, suggested_only
+        )
         children: list[JsonObject] = []
         inaccessible: list[str] = []
-        for child in _wanted_children(entry, suggested_only)[:MAX_LIMIT]:
+        for child in entry["children_state"][:MAX_LIMIT]:
             of_child = overview(db, child["state_key"])
             if of_child is None:
                 continue
             if host_may_see(db, host, of_child):
-                children.append({**of_child.summary, "children_state": children_state(db, of_child)})
+                summary = {**of_child.summary, "children_state": children_state(db, of_child)}
+                children.append(_with_wanted_children(summary, suggested_only))
             else:
                 inaccessible.append(child["state_key"])
         return {"room": entry, "children": children, "inaccessible_children": inaccessible}
@@ -242,11 +246,13 @@ def remote_summary(value: object, room_id: object) -> JsonObject | None:
     return summary
 
 
-def _wanted_children(entry: JsonObject, suggested_only: bool) -> list[JsonObject]:
-    children: list[JsonObject] = entry["children_state"]
-    if suggested_only:
-        return [child for child in children if child["content"].get("suggested") is True]
-    return children
+def _with_wanted_children(entry: JsonObject, suggested_only: bool) -> JsonObject:
+    """Of a space's children those that are suggested, if only those are asked for: who asks may go by what is
+    in `children_state` alone."""
+    if not suggested_only:
+        return entry
+    wanted = [child for child in entry["children_state"] if child["content"].get("suggested") is True]
+    return {**entry, "children_state": wanted}
 
 
 def _via(content: JsonObject) -> list[str]:

@@ -59,6 +59,10 @@ async def test_a_template_holds_nothing_that_is_for_us_to_sign(tmp_path: Path, v
         assert answer["room_version"] == version
         assert not {"hashes", "signatures", "event_id", "unsigned"} & answer["event"].keys()
         assert answer["event"]["content"] == {"membership": "join"}
+        assert answer["event"]["origin"] == "a.test"
+        assert (answer["event"]["sender"], answer["event"]["state_key"]) == (BOB, BOB)
+        assert answer["event"]["type"] == "m.room.member"
+        assert type(answer["event"]["origin_server_ts"]) is int
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ async def test_what_is_handed_in_must_be_what_the_path_says(
         assert (refused.value.status, refused.value.errcode) == (status, errcode)
         good = forger.seal(forger.draft("m.room.member", BOB, {"membership": membership}, BOB))
         for args, expected in (
-            (("c.test", room_id, forger.id_of(good), good), 403),
+            (("c.test", room_id, forger.id_of(good), good), 400),
             (("b.test", room_id, "$another", good), 400),
             (("b.test", "!unknown:a.test", forger.id_of(good), good), 404),
             (("b.test", room_id, forger.id_of(good), [good]), 400),

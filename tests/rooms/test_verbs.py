@@ -138,6 +138,41 @@ async def test_an_invite_that_fails_does_not_undo_the_new_room(tmp_path: Path) -
             assert membership_of(a, room_id, target) is None
 
 
+@pytest.mark.parametrize("version", ["10", "12"])
+async def test_nobody_elsewhere_is_invited_to_a_room_that_is_not_for_them(
+    tmp_path: Path, version: str
+) -> None:
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a = world.servers["a.test"]
+        plan = {"room_version": version, "creation_content": {"m.federate": False}}
+        room_id = await a.create(ALICE, plan)
+        with pytest.raises(MatrixError) as refused:
+            await a.invite(ALICE, room_id, BOB)
+        assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+        assert world.asked == []
+        await a.invite(ALICE, room_id, ADA)
+        assert membership_of(a, room_id, ADA) == "invite"
+
+
+@pytest.mark.parametrize("errcode", ["M_INVALID_PARAM", "M_MISSING_PARAM"])
+async def test_what_another_server_finds_wrong_with_a_request_of_ours_is_not_the_users_fault(
+    tmp_path: Path, errcode: str
+) -> None:
+    async def refuse(honest: Any, *args: Any) -> Any:
+        raise RemoteRefused("b.test", 400, {"errcode": errcode, "error": "the event is not signed"})
+
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a, b = world.servers["a.test"], world.servers["b.test"]
+        room_id = await a.create(ALICE, {})
+        theirs = await b.create(BOB, {"preset": "public_chat"})
+        for verb in ("make_join", "invite"):
+            world.hooks["b.test", verb] = refuse
+        for attempt in (a.invite(ALICE, room_id, BOB), a.join(ALICE, theirs, via=["b.test"])):
+            with pytest.raises(MatrixError) as refused:
+                await attempt
+            assert (refused.value.status, refused.value.errcode) == (502, "M_UNKNOWN")
+
+
 # -- members ---------------------------------------------------------------------------------------
 
 
@@ -259,6 +294,17 @@ async def test_a_redaction_of_what_is_elsewhere_or_unknown(tmp_path: Path) -> No
         found = stored(a, mine)
         assert found is not None
         assert found.event.content == {}
+
+
+async def test_what_would_do_nothing_or_shut_all_out_is_not_redacted(tmp_path: Path) -> None:
+    async with worlds(tmp_path, "a.test") as world:
+        a = world.servers["a.test"]
+        room_id = await a.create(ALICE, {})
+        acl = await a.send(ALICE, room_id, "m.room.server_acl", {"allow": ["*"]}, state_key="")
+        for event_id in ("$" + room_id[1:], acl):
+            with pytest.raises(MatrixError) as refused:
+                await a.redact(ALICE, room_id, event_id, {}, None, None)
+            assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
 
 
 # -- aliases ---------------------------------------------------------------------------------------

@@ -61,6 +61,8 @@ async def test_events_state_and_history_are_given(tmp_path: Path, slash: str) ->
         assert len(state["auth_chain"]) == len(ids["auth_chain_ids"]) > 0
         past = await ask(f"/backfill/{seg(room)}{slash}?v={seg(second)}&limit=2")
         assert [pdu["content"]["body"] for pdu in past["pdus"]] == ["second", "first"]
+        status, refused = await at.ask("GET", f"{V1}/backfill/{seg(room)}{slash}?limit=2")
+        assert (status, refused["errcode"]) == (400, "M_MISSING_PARAM")
 
 
 async def test_missing_events_and_auth_chains_are_given(tmp_path: Path) -> None:
@@ -217,6 +219,23 @@ async def test_a_space_is_shown(tmp_path: Path) -> None:
         assert answer["room"]["room_id"] == space
         assert [child["name"] for child in answer["children"]] == ["Hall"]
         assert answer["inaccessible_children"] == []
+
+
+async def test_of_a_space_only_what_is_suggested_is_shown_if_that_is_wanted(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        space = await at.alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
+        inner = await at.alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
+        room = await at.alice.create_room(preset="public_chat")
+        hidden = await at.alice.create_room(preset="private_chat")
+        for parent, child, suggested in ((space, inner, True), (space, room, False), (inner, room, False)):
+            content = {"via": ["one.test"], "suggested": suggested}
+            await at.alice.set_state(parent, "m.space.child", content, child)
+        await at.alice.set_state(space, "m.space.child", {"via": ["one.test"], "suggested": True}, hidden)
+        _, answer = await at.ask("GET", f"{V1}/hierarchy/{seg(space)}?suggested_only=true")
+        assert {child["state_key"] for child in answer["room"]["children_state"]} == {inner, hidden}
+        assert [child["room_id"] for child in answer["children"]] == [inner]
+        assert answer["children"][0]["children_state"] == []
+        assert answer["inaccessible_children"] == [hidden]
 
 
 async def test_devices_and_keys_of_our_users_are_told_and_claimed_once(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ async def event_auth(call: Call, room_id: str, event_id: str) -> Answer:
 @routes.get(_V1 + "/backfill/{room_id}", also=[_V1 + "/backfill/{room_id}/"], auth=FEDERATION)
 async def backfill(call: Call, room_id: str) -> Answer:
     limit = call.query.get_int("limit", 10, min=0)
+    call.query.require("v")
     event_ids = call.query.getlist("v")[:20]
     pdus = await call.services.rooms.serving.backfill(call.origin, room_id, event_ids, limit)
     return _transaction(call, pdus)
