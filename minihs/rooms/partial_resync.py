@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 MAX_AT_ONCE = 2
 """Rooms whose members are fetched at the same time."""
-FIRST_PAUSE_MS, MAX_PAUSE_MS = 5_000, 3600_000
+FIRST_PAUSE_MS, MAX_PAUSE_MS = 5_000, 600_000
 STRICT_ATTEMPTS = 5
 """Attempts in which only a state counts that holds all that we were told at the join."""
 MAX_SLEEP = 600.0

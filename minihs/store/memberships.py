@@ -31,6 +31,20 @@ def get(db: Reader, room_nid: int, user_id: str) -> Membership | None:
     return None if row is None else Membership(*row)
 
 
+def may_be_joined(db: Reader, room_nid: int, user_id: str) -> bool:
+    """Is the user joined, as far as we know? Where not all members are known, whose server is in the room may
+    be."""
+    held = get(db, room_nid, user_id)
+    if held is not None:
+        return held.membership == "join"
+    row = db.execute(
+        "SELECT 1 FROM partial_joins p JOIN room_hosts r USING (room_nid) JOIN hosts h USING (host_nid) "
+        "WHERE p.room_nid = ? AND p.completed_pos IS NULL AND h.host = ? AND r.joined > 0",
+        (room_nid, domain_of(user_id)),
+    ).fetchone()
+    return row is not None
+
+
 def of_user(db: Reader, user_id: str) -> list[Membership]:
     return [Membership(*row) for row in db.execute(_SELECT + "WHERE user_id = ?", (user_id,)).fetchall()]
 

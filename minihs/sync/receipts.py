@@ -102,8 +102,7 @@ class Receipts:
                 receipt = _from_edu(user_id, body)
                 if receipt is None or domain_of(user_id) != origin:
                     continue
-                member = memberships.get(self._db.read, room.room_nid, user_id)
-                if member is not None and member.membership == "join":
+                if memberships.may_be_joined(self._db.read, room.room_nid, user_id):
                     yield room_id, room.room_nid, receipt
 
     def _tell_servers(self, room_nid: int, room_id: str, receipt: Receipt) -> None:

@@ -115,8 +115,7 @@ class Typing:
         room = rooms.get(self._db, room_id)
         if room is None or not room.resident or not self._acls.allows(room_id, origin):
             return
-        member = memberships.get(self._db, room.room_nid, user_id)
-        if member is None or member.membership != "join":
+        if not memberships.may_be_joined(self._db, room.room_nid, user_id):
             return
         self.expire()
         self._set(room_id, user_id, typing=typing, duration_ms=REMOTE_TIMEOUT_MS)

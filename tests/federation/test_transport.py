@@ -349,6 +349,25 @@ async def test_a_join_is_spooled_and_split(us: Caller, peer: ScriptedPeer) -> No
     assert peer.requests[0].json == {"a": 1}
 
 
+STATE = "/_matrix/federation/v1/state/"
+
+
+async def test_a_state_is_spooled_and_split(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("GET", STATE, {"pdus": [{"n": n} for n in range(5000)], "auth_chain": [{"n": 1}]})
+    async with us.client.state_at("peer.test", "!r:x", "$e") as found:
+        assert [json.loads(each)["n"] for each in found.state] == list(range(5000))
+        assert [json.loads(each) for each in found.auth_chain] == [{"n": 1}]
+    assert peer.requests[0].uri == STATE + "%21r%3Ax?event_id=%24e"
+
+
+@pytest.mark.parametrize("answer", [[], {"pdus": []}, {"pdus": 5, "auth_chain": []}, Reply(body=b"{")])
+async def test_a_state_that_is_none_is_refused(us: Caller, peer: ScriptedPeer, answer: Any) -> None:
+    peer.on("GET", STATE, answer)
+    with pytest.raises(RemoteProtocolError):
+        async with us.client.state_at("peer.test", "!r:x", "$e"):
+            pass
+
+
 @pytest.mark.parametrize(
     "answer",
     [
