@@ -19,7 +19,7 @@ from minihs.matrix.federation_errors import Unreachable
 from minihs.rooms import whole
 from minihs.testing.api import ApiClient, ApiError
 from minihs.testing.clock import run_virtual
-from minihs.testing.servers import Cluster, cluster
+from minihs.testing.servers import Cluster, cluster, eventually
 from tests.sync.world import bodies, state_of
 
 virtual = pytest.mark.trio(run=run_virtual)
@@ -42,9 +42,7 @@ class Scene:
 
     async def complete(self) -> None:
         self.held.clear()
-        with trio.fail_after(600):
-            while self.is_partial:
-                await trio.sleep(1)
+        await eventually(lambda: not self.is_partial, within=600, what="the room is whole")
 
     @property
     def is_partial(self) -> bool:

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A room of 2,000 members on Synapse is joined: whole, and by part of its state first.
+
+The members are of a third server that has no database: Synapse joins a room that it hosts, and is then asked by
+minihs.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from unittest import mock
+
+import pytest
+import trio
+
+from minihs.testing.events import RoomFactory
+from tests.interop.kit.client import Client
+from tests.interop.kit.group import Group, running_group
+from tests.interop.kit.hosted import HostedRoom
+from tests.interop.kit.peer import Peer
+from tests.interop.kit.state import wait_for_the_same_state
+
+MEMBERS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    anna: Client
+    """Of minihs."""
+    berta: Client
+    """Of Synapse, in the room."""
+    group: Group
+    room: str
+    is_partial: bool
+
+    @property
+    def log(self) -> str:
+        return self.group.servers[0].log_file.read_text()
+
+
+@pytest.fixture(scope="module", params=["false", "true"], ids=["whole", "partial"])
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Group, bool]]:
+    setting = {"MINIHS_FEDERATION_PARTIAL_JOINS": request.param}
+    with (
+        mock.patch.dict(os.environ, setting),
+        running_group(("minihs", "synapse"), tmp_path_factory.mktemp("large")) as group,
+    ):
+        yield group, request.param == "true"
+
+
+def large_room(peer: Peer) -> HostedRoom:
+    factory = RoomFactory("11", f"@founder:{peer.server_name}", name="large")
+    for number in range(MEMBERS - 1):
+        factory.join(f"@member{number}:{peer.server_name}", {"displayname": f"Member number {number}"})
+    room = HostedRoom(factory)
+    peer.host(room)
+    return room
+
+
+@pytest.fixture
+async def scene(servers: tuple[Group, bool], nursery: trio.Nursery) -> AsyncIterator[Scene]:
+    group, is_partial = servers
+    peer = Peer(group.servers[0].place.authority)
+    await nursery.start(peer.serve)
+    room = large_room(peer)
+    name = uuid.uuid4().hex[:8]
+    anna, berta = [await server.register(name) for server in group.servers]
+    await berta.join(room.room_id, via=[peer.server_name])
+    assert len(await berta.joined_members(room.room_id)) == MEMBERS + 1
+    yield Scene(anna, berta, group, room.room_id, is_partial)
+    await anna.aclose()
+    await berta.aclose()
+    await peer.aclose()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_room_of_two_thousand_is_joined_through_synapse(scene: Scene) -> None:
+    anna, berta, room = scene.anna, scene.berta, scene.room
+    await anna.join(room, via=[scene.group.servers[1].server_name])
+    said = await anna.say(room, "here I am")
+    await berta.wait_for_id(room, said)
+    heard = await berta.say(room, "and who are you?")
+    await anna.wait_for_id(room, heard)
+    members = await anna.joined_members(room)
+    assert len(members) == MEMBERS + 2
+    assert members == await berta.joined_members(room)
+    await wait_for_the_same_state(room, anna, berta)
+    assert ("partial=True" in scene.log) == scene.is_partial
+    assert ("all members of a room are known" in scene.log) == scene.is_partial
+    # What was said meanwhile is still there, and what follows arrives.
+    texts = [await anna.say(room, "all there now"), said, heard]
+    for event_id in texts:
+        await berta.wait_for_id(room, event_id)
