@@ -35,8 +35,9 @@ from minihs.rooms.adoption import Adoption
 from minihs.rooms.ports import SpooledJoin
 from minihs.rooms.state import Key
 
-MAX_SERVERS = 50_000
-"""Servers of a room that are taken from an answer. With more, the whole state is waited for."""
+MAX_SERVERS = 20_000
+"""Servers of a room that are taken from an answer, on no more than its word: what we say goes to all of them
+until the members are known. With more, the whole state is waited for."""
 
 CRITICAL: tuple[Key, ...] = (
     ("m.room.create", ""),

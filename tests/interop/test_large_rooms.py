@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A room of 2,000 members on Synapse is joined: whole, and by part of its state first.
 
-The members are of a third server that has no database: Synapse joins a room that it hosts, and is then asked by
-minihs.
+The members are of a third server that has no database: Synapse joins a room that it hosts, and is then asked
+by minihs.
 """
 
 from __future__ import annotations
