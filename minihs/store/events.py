@@ -204,7 +204,7 @@ def insert(
                 (nid, ids.intern_event(tx, prev_id)),
             )
     if written and topo is not None:
-        relations.index(tx, nid, event)
+        relations.index(tx, nid, event.event_id, event.json)
         if arrival is not None and arrival < 0:
             search.index_history(tx, nid, event)
     return nid

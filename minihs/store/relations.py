@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from minihs.matrix.event import Event
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.relations import REFERENCE, REPLACE, THREAD, relation_of
 from minihs.store import ids
 from minihs.store.reader import Reader
@@ -36,10 +36,10 @@ class Thread(NamedTuple):
     arrival: int
 
 
-def index(tx: Tx, nid: int, event: Event) -> None:
+def index(tx: Tx, nid: int, event_id: str, pdu: JsonObject) -> None:
     """An event was given its place in the timeline."""
-    relation = relation_of(event.type, event.state_key, event.content)
-    if relation is None or relation.parent_id == event.event_id:
+    relation = relation_of(pdu["type"], pdu.get("state_key"), pdu["content"])
+    if relation is None or relation.parent_id == event_id:
         return
     tx.execute(
         "INSERT OR REPLACE INTO relations "

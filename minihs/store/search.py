@@ -16,6 +16,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.event import Event
 from minihs.store import timeline
 from minihs.store.reader import Reader
@@ -82,6 +83,12 @@ def index_history(tx: Tx, nid: int, event: Event) -> None:
     row = tx.execute("SELECT outcome, redacted_by FROM events WHERE event_nid = ?", (nid,)).fetchone()
     if row == (0, None):
         _put(tx, nid, texts_of(event.type, event.content))
+
+
+def index_old(tx: Tx, nid: int, pdu: JsonObject) -> None:
+    """The same for one of those that were stored before there was this index. Call as often as you like."""
+    if tx.execute("SELECT 1 FROM search_docsize WHERE id = ?", (nid,)).fetchone() is None:
+        _put(tx, nid, texts_of(pdu["type"], pdu["content"]))
 
 
 def is_behind(db: Reader) -> int:

@@ -167,16 +167,29 @@ def gaps(db: Reader, room_nid: int) -> set[int]:
 
 
 def gap_between(
-    db: Reader, room_nid: int, lowest: tuple[int, int], highest: tuple[int, int]
+    db: Reader, room_nid: int, lowest: tuple[int, int], highest: tuple[int, int], *, earliest: bool = False
 ) -> tuple[int, int] | None:
-    """The place of the latest event in a range that has a parent which we lack."""
+    """The place of the latest (or the earliest) event in a range that has a parent which we lack."""
+    order = "ASC" if earliest else "DESC"
     row = db.execute(
         "SELECT e.topo, e.arrival FROM backward_extremities b JOIN events e ON e.event_nid = b.successor "
         "WHERE b.room_nid = ? AND e.topo IS NOT NULL AND (e.topo, e.arrival) >= (?, ?) "
-        "AND (e.topo, e.arrival) <= (?, ?) ORDER BY e.topo DESC, e.arrival DESC LIMIT 1",
+        f"AND (e.topo, e.arrival) <= (?, ?) ORDER BY e.topo {order}, e.arrival {order} LIMIT 1",
         (room_nid, *lowest, *highest),
     ).fetchone()
     return None if row is None else (row[0], row[1])
+
+
+def seamless(rows: Sequence[EventRow], gaps: set[int], *, forward: bool) -> list[EventRow]:
+    """Of the events after (or before) a place, nearest first: up to where history is missing."""
+    found: list[EventRow] = []
+    for row in rows:
+        if forward and row.nid in gaps:
+            break
+        found.append(row)
+        if not forward and row.nid in gaps:
+            break
+    return found
 
 
 # --- single events, and what belongs to them

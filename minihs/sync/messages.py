@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """GET /messages: a room's history page by page (client-server-api, "Getting events for a room").
 
-Pages go by place, (topo, arrival), so that history fetched later lies where it belongs. Going back, where an
-event that is reached names a parent that we lack, other servers are asked for it first; if nobody answers,
-the page goes on without, and the next request tries again.
+Pages go by place, (topo, arrival), so that history fetched later lies where it belongs. Where an event that
+is reached names a parent that we lack, other servers are asked for it first; if nobody answers, the page goes
+on without, and the next request tries again. Going forward, which happens after a jump into the past, they
+are asked from the far end of what is missing: if that is more than one request should fetch, the page ends
+before it, and the next goes on asking.
 
 A page on which nothing is to be shown goes on to the next, a few times; after that an empty chunk with an
 `end` tells the client to ask on. At `to` an empty chunk has no `end`, or who pages until there is none would
@@ -137,12 +139,21 @@ class Messages:
         db, room_nid = select.db, access.room_nid
         found: list[EventRow] = []
         place, want = start, limit + 1
+        tries, asks = MAX_BACKFILLS, access.joined
         for _ in range(MAX_ROUNDS):
             rows = timeline.page_forward(db, room_nid, *place, want)
-            inside = [row for row in rows if place_of(row) <= stop]
+            gap = _gap_ahead(db, room_nid, place, rows) if asks else None
+            ahead = rows if gap is None else [row for row in rows if place_of(row) < gap]
+            inside = [row for row in ahead if place_of(row) <= stop]
             place = take(select, inside, found, limit, place, forward=True)
             if len(found) == limit:
                 return _Page(found, place, more=bool(timeline.page_forward(db, room_nid, *place, 1)))
+            if gap is not None and gap <= stop:
+                if not tries or not await self._is_whole(access, found):
+                    return _Page(found, place, more=True)
+                tries -= 1
+                asks = await self._fetch(access.room_id, gap, max(limit, BACKFILL_AT_LEAST))
+                continue
             if len(inside) < len(rows):
                 return _Page(found, stop, more=bool(found))
             if len(rows) < want:
@@ -264,6 +275,18 @@ def _gap(db: Reader, room_nid: int, place: Place, rows: Sequence[EventRow], *, i
     highest = place_of(above[0]) if above else place
     lowest = FIRST if is_last or not rows else Place(rows[-1].topo or 0, (rows[-1].arrival or 0) + 1)
     found = timeline.gap_between(db, room_nid, lowest, highest)
+    return None if found is None else Place(*found)
+
+
+def _gap_ahead(db: Reader, room_nid: int, place: Place, rows: Sequence[EventRow]) -> Place | None:
+    """Where history is missing right before one of these rows: the earliest that names a parent which we
+    lack. The first event of all doesn't count: how much is missing before it, nobody knows."""
+    if not rows:
+        return None
+    found = timeline.gap_between(db, room_nid, place_of(rows[0]), place_of(rows[-1]), earliest=True)
+    if found == place_of(rows[0]) and not timeline.page_back(db, room_nid, *place, 1):
+        second = Place(found[0], found[1] + 1)
+        found = timeline.gap_between(db, room_nid, second, place_of(rows[-1]), earliest=True)
     return None if found is None else Place(*found)
 
 

@@ -159,8 +159,12 @@ class RoomReads:
             select = Selector(db, self._facts, requester.user_id, wanted, ignored)
             many = min(limit, MAX_CONTEXT)
             place = Place(row.topo, row.arrival)
+            # Up to where history is missing: from there on the client pages, and others are asked for it.
+            gaps = timeline.gaps(db, access.room_nid)
             before = timeline.page_back(db, access.room_nid, *place.before(), many // 2)
+            before = [] if row.nid in gaps else timeline.seamless(before, gaps, forward=False)
             after = timeline.page_forward(db, access.room_nid, *place, many - many // 2)
+            after = timeline.seamless(after, gaps, forward=True)
             shown_before, shown_after = select.pick(before), select.pick(after)
             first, last = (before or [row])[-1], (after or [row])[-1]
             return {

@@ -20,7 +20,7 @@ from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json, invalid_param
 from minihs.requester import Requester
 from minihs.runtime import Runtime
-from minihs.store import account_data, state, sync_rooms, timeline
+from minihs.store import account_data, old_events, state, sync_rooms, timeline
 from minihs.store import search as store
 from minihs.store.database import Database
 from minihs.store.reader import Reader
@@ -45,6 +45,8 @@ MAX_LOOKED_AT = 2000
 """Matches that one request judges; what is found beyond them comes with the next page."""
 
 CATCH_UP_INTERVAL = 600.0
+OLD_EVENTS_PAUSE = 0.1
+"""Seconds between two helpings of old events: others write, too."""
 
 GROUP_KEYS = ("room_id", "sender")
 
@@ -155,7 +157,10 @@ class Search:
                 pass
 
     async def run(self) -> None:
-        """Don't leave it all to the next search."""
+        """Don't leave it all to the next search. First of all, what was stored before there were indexes."""
+        while old_events.are_left(self._db.read):
+            await self._db.write(old_events.index)
+            await trio.sleep(OLD_EVENTS_PAUSE)
         while True:
             await trio.sleep(CATCH_UP_INTERVAL)
             if store.is_behind(self._db.read) > store.WINDOW:
@@ -300,12 +305,14 @@ class _Answer:
     def _around(self, row: EventRow, *, forward: bool) -> tuple[list[EventRow], str]:
         """What is shown right before or after an event, nearest first, and the token from where on there is
         more."""
-        place = place_of(row)
+        place, gaps = place_of(row), timeline.gaps(self._db, row.room_nid)
         if forward:
             rows = timeline.page_forward(self._db, row.room_nid, *place, self._criteria.after)
+            rows = timeline.seamless(rows, gaps, forward=True)
             end = place_of(rows[-1] if rows else row)
         else:
             rows = timeline.page_back(self._db, row.room_nid, *place.before(), self._criteria.before)
+            rows = [] if row.nid in gaps else timeline.seamless(rows, gaps, forward=False)
             end = place_of(rows[-1] if rows else row).before()
         return self._select_around(rows), str(end)
 
