@@ -15,7 +15,6 @@ import trio
 
 from minihs.cli import settings
 from minihs.cli.logs import set_up_logs
-from minihs.cli.self_signed import ensure_self_signed
 from minihs.config import Config
 from minihs.runtime import Runtime
 from minihs.server import Server
@@ -31,6 +30,8 @@ def serve(path: Path | None, log_level: str) -> int:
     set_up_logs(log_level)
     config = settings.find(path)
     if config is None:
+        from minihs.cli.self_signed import ensure_self_signed  # X.509, which a start otherwise does without
+
         config = settings.local(Path.cwd(), os.environ)
         ensure_self_signed(config)
         print(
