@@ -55,6 +55,7 @@ IDLE_SCANNERS = 2
 READER_CACHE_KIB = 4096
 SCANNER_CACHE_KIB = 1024
 STATE_CACHE_BYTES = 8 << 20
+SCANNER_STATE_CACHE_BYTES = 1 << 20
 
 type Callback = Callable[[frozenset[str]], None]
 
@@ -226,7 +227,11 @@ class Database:
 
     def _new_scanner(self) -> ReadConnection:
         return ReadConnection(
-            self.path, budget=SCAN_BUDGET, cache_kib=SCANNER_CACHE_KIB, state_cache=0, any_thread=True
+            self.path,
+            budget=SCAN_BUDGET,
+            cache_kib=SCANNER_CACHE_KIB,
+            state_cache=SCANNER_STATE_CACHE_BYTES,
+            any_thread=True,
         )
 
     def _close_readers(self) -> None:

@@ -242,5 +242,5 @@ def _compare(a: dict[int, int], b: dict[int, int]) -> dict[int, tuple[int | None
 
 
 def _cache(db: Reader) -> StateCache | None:
-    """Only the loop's reader has one: a write sees groups that may yet be rolled back."""
+    """Only readers have one: a write sees groups that may yet be rolled back."""
     return db.state_cache if isinstance(db, ReadConnection) else None

@@ -146,13 +146,7 @@ def _previous_state(
     db: Reader, facts: GroupFacts, rows: Iterable[EventRow], user_id: str
 ) -> dict[int, tuple[str, JsonObject | None]]:
     """nid → (id of the state event that this one replaced, its content if the user may see it)."""
-    replaced: dict[int, int] = {}
-    for row in rows:
-        if row.key_nid is None or row.before_group is None:
-            continue
-        before = state.lookup(db, row.before_group, (row.key_nid,)).get(row.key_nid)
-        if before is not None and before != row.nid:
-            replaced[row.nid] = before
+    replaced = _replaced(db, rows)
     if not replaced:
         return {}
     nids = set(replaced.values())
@@ -169,6 +163,41 @@ def _previous_state(
         nid: (event_ids[before], contents[before][1].get("content") if before in contents else None)
         for nid, before in replaced.items()
     }
+
+
+def _replaced(db: Reader, rows: Iterable[EventRow]) -> dict[int, int]:
+    """nid of each state event that replaced another → that other.
+
+    Where each event stands upon the one before it (most of a timeline), only the state before the first is
+    looked into, once for all keys.
+    """
+    replaced: dict[int, int] = {}
+    at: int | None = None
+    start: int | None = None
+    set_since: dict[int, int] = {}
+    wanted: dict[int, int] = {}
+
+    def look_up() -> None:
+        before = state.lookup(db, start, wanted) if start is not None and wanted else {}
+        replaced.update((wanted[key], event) for key, event in before.items() if event != wanted[key])
+
+    for row in sorted(rows, key=lambda row: (row.room_nid, row.topo or 0, row.arrival or 0)):
+        if row.before_group is None:
+            continue
+        if row.before_group != at:
+            look_up()
+            start, set_since, wanted = row.before_group, {}, {}
+        at = row.after_group
+        if row.key_nid is None:
+            continue
+        if row.key_nid in set_since:
+            replaced[row.nid] = set_since[row.key_nid]
+        else:
+            wanted[row.key_nid] = row.nid
+        if row.outcome == 0:
+            set_since[row.key_nid] = row.nid
+    look_up()
+    return replaced
 
 
 def _may_see(db: Reader, facts: GroupFacts, user_id: str, rows: list[EventRow]) -> set[int]:

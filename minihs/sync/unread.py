@@ -201,7 +201,7 @@ class Unread:
         if room is None or room.group != group:
             if len(self._rooms) > MAX_ROOMS:
                 self._rooms = {}
-            room = self._rooms[user_id, room_nid] = _Room(db, user_id, room_nid, group)
+            room = self._rooms[user_id, room_nid] = _Room(db, self._facts, user_id, room_nid, group)
         return room
 
     def rules(self, db: Reader, user_id: str) -> CompiledRules:
@@ -221,13 +221,13 @@ class _Room:
 
     __slots__ = ("group", "levels", "members", "name", "notifications")
 
-    def __init__(self, db: Reader, user_id: str, room_nid: int, group: int | None) -> None:
+    def __init__(self, db: Reader, facts: GroupFacts, user_id: str, room_nid: int, group: int | None) -> None:
         self.group = group
         self.members = sync_rooms.joined_count(db, room_nid)
         keys = [
-            ids.key_nid(db, "m.room.power_levels", ""),
-            ids.key_nid(db, "m.room.create", ""),
-            ids.key_nid(db, "m.room.member", user_id),
+            facts.key(db, "m.room.power_levels", ""),
+            facts.key(db, "m.room.create", ""),
+            facts.key(db, "m.room.member", user_id),
         ]
         wanted = [key for key in keys if key is not None]
         nids = {} if group is None else state.lookup(db, group, wanted)

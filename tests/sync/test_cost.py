@@ -3,31 +3,36 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
-from minihs.store.reader import ReadConnection
+import pytest
+
+from minihs.store.reader import Parameters, ReadConnection
 from tests.sync.world import ALICE, BOB, World
 
 
 @contextmanager
-def statements(world: World) -> Iterator[list[str]]:
-    """The statements of the loop's reader, as they are run."""
-    connection = cast(ReadConnection, world.db.read)._connection
+def statements() -> Iterator[list[str]]:
+    """What is read meanwhile, on the loop and in threads."""
     run: list[str] = []
-    connection.set_trace_callback(run.append)
-    try:
+    execute = ReadConnection.execute
+
+    def note(self: ReadConnection, sql: str, parameters: Parameters = (), /) -> sqlite3.Cursor:
+        run.append(sql)
+        return execute(self, sql, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReadConnection, "execute", note)
         yield run
-    finally:
-        connection.set_trace_callback(None)
 
 
 async def test_a_poll_without_news_asks_next_to_nothing(world: World) -> None:
     room = await world.room(ALICE)
     await world.say(ALICE, room, "hello")
     since = (await world.sync(ALICE))["next_batch"]
-    with statements(world) as run:
+    with statements() as run:
         assert (await world.sync(ALICE, since))["rooms"]["join"] == {}
     assert len(run) <= 11, run
 
@@ -44,7 +49,7 @@ async def test_one_message_is_told_in_few_statements_however_many_rooms_and_unre
         since = (await world.sync(BOB, since))["next_batch"]
     for number in range(10):
         await world.say(ALICE, rooms[0], f"message {number}")
-        with statements(world) as run:
+        with statements() as run:
             answer = await world.sync(BOB, since)
         since = answer["next_batch"]
         assert answer["rooms"]["join"][rooms[0]]["unread_notifications"]["notification_count"] == 4 + number
@@ -55,8 +60,21 @@ async def test_an_answer_sees_one_state_of_the_database(world: World) -> None:
     room = await world.room(ALICE)
     since = (await world.sync(ALICE))["next_batch"]
     await world.say(ALICE, room, "hello")
-    with statements(world) as run:
+    with statements() as run:
         await world.sync(ALICE, since)
     first, last = run.index("BEGIN"), run.index("ROLLBACK")
     assert first < last
     assert all("FROM stream" in each or "to_device" in each for each in run[:first] + run[last + 1 :]), run
+
+
+async def test_a_first_answer_costs_some_statements_a_room_not_some_an_event(world: World) -> None:
+    rooms = [await world.room(ALICE, name=f"Room {number}", topic="Something") for number in range(4)]
+    for room in rooms:
+        await world.rooms.join(BOB, room)
+        for number in range(5):
+            await world.say(ALICE, room, f"message {number}")
+    with statements() as run:
+        answer = await world.sync(BOB, filter={"room": {"timeline": {"limit": 30}}})
+    shown = [event for room in answer["rooms"]["join"].values() for event in room["timeline"]["events"]]
+    assert len([event for event in shown if "state_key" in event]) > 30
+    assert len(run) <= 35 * len(rooms), len(run)
