@@ -9,6 +9,7 @@ from typing import Any
 from minihs.config import Config
 from minihs.e2ee import ports
 from minihs.e2ee.cross_signing import CrossSigning
+from minihs.e2ee.dehydrated_devices import DehydratedDevices
 from minihs.e2ee.device_keys import DeviceKeys
 from minihs.e2ee.key_backups import KeyBackups
 from minihs.e2ee.to_device import ToDevice
@@ -28,6 +29,7 @@ class E2ee:
         self.keys = DeviceKeys(db, runtime, config.server_name, federation)
         self.cross_signing = CrossSigning(db, config.server_name, federation)
         self.to_device = ToDevice(db, runtime, config.server_name)
+        self.dehydrated = DehydratedDevices(db, runtime)
         self.backups = KeyBackups(db)
 
     @property

@@ -15,7 +15,7 @@ import trio
 from minihs.matrix.errors import MatrixError, forbidden
 from minihs.requester import Requester
 from minihs.runtime import Runtime
-from minihs.store import cross_signing, devices, tokens, users
+from minihs.store import cross_signing, dehydrated_devices, devices, tokens, users
 from minihs.store.database import Database, Tx
 from minihs.users.secrets import digest, new_device_id, new_secret
 
@@ -47,6 +47,8 @@ class NewSession:
         """Store it; whoever used this device before is logged out of it."""
         if self.device_id in cross_signing.public_keys(tx, user_id).values():
             raise forbidden("The device id is that of a cross-signing key.")
+        if dehydrated_devices.is_one(tx, user_id, self.device_id):
+            raise forbidden("The device id is that of the dehydrated device.")
         if not devices.add(tx, user_id, self.device_id, self.display_name, now=self.now):
             tokens.delete_of_device(tx, user_id, self.device_id)
         devices.set_seen(tx, user_id, self.device_id, self.now, self.remote_address)

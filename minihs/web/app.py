@@ -28,6 +28,7 @@ from minihs.web.routes import admin, synapse_admin, well_known
 from minihs.web.routes.client import (
     account,
     account_data,
+    dehydrated_devices,
     devices,
     directory,
     events,
@@ -80,6 +81,7 @@ ROUTE_MODULES: list[ModuleType] = [
     well_known,
     account,
     account_data,
+    dehydrated_devices,
     devices,
     directory,
     events,

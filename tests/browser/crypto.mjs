@@ -9,6 +9,7 @@ Promise.withResolvers ??= function () { // Node.js before 22
   return { promise, resolve, reject };
 };
 const sdk = await import("matrix-js-sdk");
+const { CryptoEvent } = await import("matrix-js-sdk/lib/crypto-api/index.js");
 
 const [alicesUrl, alice, alicesPassword, bobsUrl, bob, bobsPassword] = process.argv.slice(2);
 const passwords = { [alice]: alicesPassword, [bob]: bobsPassword };
@@ -80,6 +81,14 @@ step("secret storage is set up", await anna.getCrypto().isSecretStorageReady());
 await anna.getCrypto().checkKeyBackupAndEnable();
 step("the key backup is in use", await anna.getCrypto().getActiveSessionBackupVersion());
 
+// Not every server has dehydrated devices. Where there is one, it is sent the keys like any other.
+const dehydrates = await anna.getCrypto().isDehydrationSupported();
+if (dehydrates) {
+  await anna.getCrypto().startDehydration({ createNewKey: true });
+  const devices = async () => (await anna.getCrypto().getUserDeviceInfo([anna.getUserId()])).get(anna.getUserId());
+  await until("a dehydrated device is there", async () => [...(await devices()).values()].some(({ dehydrated }) => dehydrated));
+}
+
 const { room_id: room } = await anna.createRoom({
   preset: "private_chat", invite: [berta.getUserId()],
   initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
@@ -105,6 +114,12 @@ const isVerified = async (client) =>
   (await client.getCrypto().getDeviceVerificationStatus(second.getUserId(), second.getDeviceId()))?.crossSigningVerified;
 await until("the second device is verified by secret storage", () => isVerified(second));
 await until("the first device sees it so", () => isVerified(anna));
+if (dehydrates) {
+  let keys = 0;
+  second.on(CryptoEvent.RehydrationProgress, (count) => { keys = count; });
+  await second.getCrypto().startDehydration();
+  step("the dehydrated device was sent the room's keys", keys > 0);
+}
 await second.getCrypto().loadSessionBackupPrivateKeyFromSecretStorage();
 const restored = await second.getCrypto().restoreKeyBackup({});
 step("the backup is restored", restored.imported > 0 && restored.imported === restored.total);
@@ -113,7 +128,7 @@ await until("the second device reads what was said before", async () => {
   return read(second);
 });
 await until("the other user sees both devices", async () =>
-  (await berta.getCrypto().getUserDeviceInfo([anna.getUserId()])).get(anna.getUserId())?.size === 2);
+  (await berta.getCrypto().getUserDeviceInfo([anna.getUserId()])).get(anna.getUserId())?.size === (dehydrates ? 3 : 2));
 await berta.sendTextMessage(room, "to all devices");
 await until("each of them is given the key of what is said then", () =>
   read(anna, "to all devices") && read(second, "to all devices"));

@@ -38,4 +38,5 @@ async def test_cross_signing_secret_storage_and_key_backup(server: Homeserver) -
         await (await server.register(name)).aclose()
         arguments += [server.base_url, name, f"password of {name}"]
     steps = await run_story(["node", str(HERE / "crypto.mjs"), *arguments])
+    assert "ok   the dehydrated device was sent the room's keys" in steps
     assert "ok   the second device reads what was said before" in steps

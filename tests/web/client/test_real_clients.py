@@ -86,7 +86,9 @@ ROWS = [
     Row("ECJNK", "v3", "GET", "/devices", wants="devices"),
     Row("J", "unstable", "GET", "/org.matrix.msc4143/rtc/transports", status=404),
     Row("H", "unstable", "GET", "/org.matrix.msc2697.v2/dehydrated_device", status=404),
-    Row("E", "unstable", "GET", "/org.matrix.msc3814.v1/dehydrated_device", status=404),
+    Row(
+        "E", "unstable", "GET", "/org.matrix.msc3814.v1/dehydrated_device", status=404, errcode="M_NOT_FOUND"
+    ),
     Row("JN", "v3", "GET", "/account/whoami", wants="user_id device_id"),
     Row("J", "v1", "GET", "/login/get_token", status=405, errcode="M_UNRECOGNIZED"),
     # Rooms

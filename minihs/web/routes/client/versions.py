@@ -17,6 +17,7 @@ UNSTABLE_FEATURES = {
     "org.matrix.e2e_cross_signing": True,
     # Sliding sync: Element X uses nothing else.
     "org.matrix.simplified_msc3575": True,
+    "org.matrix.msc3814": True,
     # Names from before these were in the specification, for clients that look for nothing else.
     "uk.half-shot.msc2666.query_mutual_rooms": True,
     "uk.tcpip.msc4133": True,
