@@ -170,7 +170,8 @@ async def test_an_invite_is_signed_by_both_versions(tmp_path: Path, form: str) -
 async def test_our_keys_are_published_in_every_form(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         key = at.world["one.test"].server.services.signing_key
-        for uri in ("/_matrix/key/v2/server", f"/_matrix/key/v2/server/{seg(key.key_id)}"):
+        for end in ("", "/", f"/{seg(key.key_id)}", f"/{seg(key.key_id)}/"):
+            uri = f"/_matrix/key/v2/server{end}"
             status, document = await at.peer.request("GET", "one.test", uri, headers=[])
             assert status == 200
             verify_json(document, "one.test", key.key_id, key.verify_key)
@@ -184,6 +185,7 @@ async def test_as_a_notary_we_sign_others_keys(tmp_path: Path) -> None:
         for method, uri, body in (
             ("GET", "/_matrix/key/v2/query/other.test", None),
             ("GET", f"/_matrix/key/v2/query/other.test/{seg(other.key.key_id)}", None),
+            ("GET", f"/_matrix/key/v2/query/other.test/{seg(other.key.key_id)}/?minimum_valid_until_ts=0", None),
             ("POST", "/_matrix/key/v2/query", wanted),
         ):
             status, answer = await at.ask(method, uri, body)

@@ -17,7 +17,7 @@ MAX_SERVERS = 50
 
 @routes.get(
     _V2 + "/server",
-    also=[_V2 + "/server/", _V2 + "/server/{key_id}"],
+    also=[_V2 + "/server/", _V2 + "/server/{key_id}", _V2 + "/server/{key_id}/"],
     auth=NONE,
 )
 async def own_keys(call: Call, key_id: str = "") -> JsonObject:
@@ -26,7 +26,11 @@ async def own_keys(call: Call, key_id: str = "") -> JsonObject:
 
 @routes.get(
     _V2 + "/query/{server_name}",
-    also=[_V2 + "/query/{server_name}/", _V2 + "/query/{server_name}/{key_id}"],
+    also=[
+        _V2 + "/query/{server_name}/",
+        _V2 + "/query/{server_name}/{key_id}",
+        _V2 + "/query/{server_name}/{key_id}/",
+    ],
     auth=NONE,
     limit="notary",
 )
