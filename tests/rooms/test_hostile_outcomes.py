@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import build_event
+from minihs.matrix.hashes import event_id_of
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.store.events import Outcome
 from tests.rooms.forge import inbox_of, rows_of
@@ -140,6 +142,8 @@ async def test_a_soft_failed_event_is_neither_shown_nor_built_upon(tmp_path: Pat
         event = scene.victim.parts.graph.event(mine)
         assert event is not None
         assert evading_id not in event.prev_events
+        assert scene.victim.serving.event("h.test", evading_id) == evading
+        assert evading_id not in await given(scene, mine)
 
         # Somebody who did not know of the ban built upon it: that is fine, and the extremities are none the
         # more for it.
@@ -149,6 +153,19 @@ async def test_a_soft_failed_event_is_neither_shown_nor_built_upon(tmp_path: Pat
         await scene.world.send("h.test", "v.test", [theirs])
         assert rows_of(scene.victim)[scene.forger.id_of(theirs)] == Outcome.ACCEPTED
         assert tips(scene) == {scene.forger.id_of(theirs)}
+        assert evading_id in await given(scene, scene.forger.id_of(theirs))
+
+
+async def given(scene: Scene, event_id: str) -> set[str]:
+    """What h.test gets of the past before an event: by both ways the same."""
+    serving, version = scene.victim.serving, scene.victim.parts.head(scene.room_id).version
+    past = await serving.backfill("h.test", scene.room_id, [event_id], 15)
+    missing = await serving.missing_events(
+        "h.test", scene.room_id, earliest=[], latest=[event_id], limit=14, min_depth=0
+    )
+    by_backfill = {event_id_of(canonical.loads(each), version) for each in past}
+    assert by_backfill - {event_id} == {event_id_of(canonical.loads(each), version) for each in missing}
+    return by_backfill
 
 
 async def test_an_event_built_on_a_rejected_one_replaces_what_that_was_built_on(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from minihs.matrix.errors import MatrixError
+from minihs.rooms.ties import TIE_TYPE
 from tests.rooms.forge import Forger
-from tests.rooms.world import membership_of, worlds
+from tests.rooms.world import membership_of, state_of, timeline_of, worlds
 
 type JsonObject = dict[str, Any]
 
@@ -99,4 +100,44 @@ async def test_what_is_handed_in_must_be_what_the_path_says(
             with pytest.raises(MatrixError) as refused:
                 await call(*args)
             assert refused.value.status == expected
+        assert membership_of(a, room_id, BOB) is None
+
+
+async def test_a_newcomer_is_given_what_was_said_since_its_template(tmp_path: Path) -> None:
+    """It goes to the servers then in the room; an event that follows it and the join ties both together."""
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a, b = world.servers["a.test"], world.servers["b.test"]
+        room_id = await a.create(ALICE, {"preset": "public_chat"})
+        sent: list[str] = []
+
+        async def late(honest: Any, *args: Any) -> Any:
+            sent.append(await a.send(ALICE, room_id, "m.room.message", {"body": "meanwhile"}))
+            return await honest()
+
+        world.hooks["a.test", "send_join"] = late
+        await b.join(BOB, room_id, via=["a.test"])
+        (tie,) = a.parts.head(room_id).tips
+        event = a.parts.graph.event(tie)
+        assert event is not None
+        assert (event.type, event.sender) == (TIE_TYPE, ALICE)
+        assert set(event.prev_events) == {*sent, state_of(a, room_id)["m.room.member", BOB]}
+        await world.deliver()
+        assert sent[0] in timeline_of(b, room_id)
+        assert set(b.parts.head(room_id).tips) == {tie}
+
+
+@pytest.mark.parametrize("version", ["6", "12"])
+async def test_a_room_for_one_server_lets_nobody_elsewhere_in(tmp_path: Path, version: str) -> None:
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a = world.servers["a.test"]
+        plan = {"preset": "public_chat", "room_version": version, "creation_content": {"m.federate": False}}
+        room_id = await a.create(ALICE, plan)
+        with pytest.raises(MatrixError) as refused:
+            await a.resident.make("b.test", room_id, BOB, "join", [version])
+        assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+        forger = Forger(world, "b.test", "a.test", room_id)
+        pdu = forger.seal(forger.draft("m.room.member", BOB, {"membership": "join"}, BOB))
+        with pytest.raises(MatrixError) as refused:
+            await a.resident.send_join("b.test", room_id, forger.id_of(pdu), pdu)
+        assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
         assert membership_of(a, room_id, BOB) is None

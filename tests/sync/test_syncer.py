@@ -7,7 +7,7 @@ from trio.testing import MockClock
 
 from minihs.matrix.errors import MatrixError
 from minihs.store.database import Tx
-from tests.sync.world import ALICE, BOB, CAROL, DAVE, World, bodies, state_of
+from tests.sync.world import ALICE, BOB, CAROL, DAVE, ERIN, World, bodies, state_of
 
 
 async def test_the_first_sync_has_the_room_with_its_state_and_timeline(world: World) -> None:
@@ -221,6 +221,33 @@ async def test_a_soft_failed_event_is_not_shown(world: World) -> None:
     answer = await world.sync(ALICE, first["next_batch"])
     assert bodies(answer["rooms"]["join"][room]["timeline"]) == []
     assert len(answer["rooms"]["join"][room]["timeline"]["events"]) == 1
+
+
+async def test_a_soft_failed_event_that_becomes_the_state_is_told(world: World) -> None:
+    room = await world.room(power_level_content_override={"users": {ALICE: 100, DAVE: 50}})
+    for user in (DAVE, ERIN):
+        await world.member(user, room, "join")
+    fork = world.tips(room)
+    world.clock.ms += 10_000
+    left = await world.member(DAVE, room, "leave")
+    first = await world.sync(ALICE)
+    world.clock.ms -= 10_000
+    topic = await world.receive(DAVE, room, "m.room.topic", {"topic": "by dave"}, "", after=fork)
+    assert world.tips(room) == [left]
+    second = await world.sync(ALICE, first["next_batch"])
+    assert room not in second["rooms"]["join"]
+    await world.hear(ERIN, room, "I saw both", after=[left, topic])
+    joined = (await world.sync(ALICE, second["next_batch"]))["rooms"]["join"][room]
+    assert bodies(joined["timeline"]) == ["I saw both"]
+    told = [*joined["state"]["events"], *joined["timeline"]["events"]]
+    assert [event["content"] for event in told if event["event_id"] == topic] == [{"topic": "by dave"}]
+    whole = (await world.sync(ALICE))["rooms"]["join"][room]
+    everything = state_of(whole["state"]) | {
+        (event["type"], event["state_key"]): event
+        for event in whole["timeline"]["events"]
+        if "state_key" in event
+    }
+    assert everything["m.room.topic", ""]["event_id"] == topic
 
 
 async def test_the_winner_of_a_fork_that_no_timeline_event_sets_comes_as_state(world: World) -> None:

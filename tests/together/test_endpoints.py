@@ -185,7 +185,11 @@ async def test_as_a_notary_we_sign_others_keys(tmp_path: Path) -> None:
         for method, uri, body in (
             ("GET", "/_matrix/key/v2/query/other.test", None),
             ("GET", f"/_matrix/key/v2/query/other.test/{seg(other.key.key_id)}", None),
-            ("GET", f"/_matrix/key/v2/query/other.test/{seg(other.key.key_id)}/?minimum_valid_until_ts=0", None),
+            (
+                "GET",
+                f"/_matrix/key/v2/query/other.test/{seg(other.key.key_id)}/?minimum_valid_until_ts=0",
+                None,
+            ),
             ("POST", "/_matrix/key/v2/query", wanted),
         ):
             status, answer = await at.ask(method, uri, body)
