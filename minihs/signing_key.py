@@ -8,11 +8,17 @@ this file can speak in the server's name; it is readable by its owner only.
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 from minihs.config import ConfigError
+from minihs.matrix import unpadded
 from minihs.matrix.signatures import SigningKey
 from minihs.runtime import Randomness
+
+KNOWN_SEEDS = {unpadded.decode("YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1")}
+"""Seeds that are printed somewhere: the specification's appendix on signing JSON. Servers have been set up
+with such keys."""
 
 VERSION_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -26,13 +32,28 @@ def load_or_create(path: Path, random: Randomness) -> SigningKey:
 
 
 def load(path: Path) -> SigningKey:
+    """The key in a file. ConfigError if there is none in it, or one that anybody can have."""
     try:
-        return SigningKey.from_text(path.read_text(encoding="utf-8"))
+        key = SigningKey.from_text(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(
             f"{path} does not hold a signing key (one line: ed25519 VERSION SEED). Restore it from a backup; "
             "with a new key, other servers stop believing this one's older events."
         ) from error
+    if is_known_to_others(key):
+        raise ConfigError(
+            f"The signing key in {path} is known to others, who could speak in this server's name. Remove the "
+            "file: a new key is made at the next start."
+        )
+    return key
+
+
+def is_known_to_others(key: SigningKey) -> bool:
+    """A key out of a textbook, or one whose seed is not chance: a repeated word, a run of bytes."""
+    seed = unpadded.decode(key.to_text().split()[2])
+    repeated = any(seed == seed[:length] * (len(seed) // length) for length in (1, 2, 4, 8, 16))
+    counted = len({(second - first) % 256 for first, second in pairwise(seed)}) == 1
+    return seed in KNOWN_SEEDS or repeated or counted
 
 
 def create(path: Path, random: Randomness) -> None:
