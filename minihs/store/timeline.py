@@ -234,10 +234,11 @@ _LONG_NUMBER = b"0" * 19
 
 def _parse(data: bytes) -> JsonObject:
     """What we wrote ourselves, read without the checks that strangers' JSON needs; but orjson would make
-    floats of the largest integers that old rooms may hold."""
-    value: JsonObject = orjson.loads(data)
+    floats of the largest integers that old rooms may hold, and refuses those too large for a float."""
     if _LONG_NUMBER in data.translate(_DIGITS):
-        value = canonical.loads(data)
+        exact: JsonObject = canonical.loads(data)
+        return exact
+    value: JsonObject = orjson.loads(data)
     return value
 
 

@@ -28,6 +28,7 @@ from minihs.testing.hostile import Received, ScriptedPeer
 from minihs.testing.servers import Cluster, cluster
 from tests.rooms.forge import Forger, rows_of
 from tests.rooms.world import World
+from tests.web.kit import Visitor
 
 type JsonObject = dict[str, Any]
 
@@ -75,6 +76,13 @@ class Siege:
     async def ask(self, method: str, uri: str, content: Any = None, **options: Any) -> tuple[int, Any]:
         """As the peer, signed."""
         return await self.peer.request(method, "one.test", uri, content, **options)
+
+    async def visit(self) -> Visitor:
+        """A connection of the peer's, to send bytes on."""
+        stream: trio.abc.Stream = await self.peer.host.network.connect(self.world["one.test"].host.address, 8448)
+        context = self.world.internet.client_tls()
+        tls = trio.SSLStream(stream, context, server_hostname="one.test", https_compatible=True)
+        return Visitor(tls)
 
     async def enter(self, room: str) -> None:
         """Mallory joins a room of alice's, and what she forges from now on is for it."""
@@ -124,10 +132,10 @@ class Siege:
         results: JsonObject = answer["pdus"]
         return results
 
-    async def send_body(self, body: Mapping[str, Any], **options: Any) -> tuple[int, Any]:
+    async def send_body(self, fields: Mapping[str, Any], **options: Any) -> tuple[int, Any]:
         uri = f"{V1}/send/t{next(self._txns)}"
-        body = {"origin": "peer.test", "origin_server_ts": self.world.clock.now_ms(), **body}
-        answer = await self.ask("PUT", uri, body, **options)
+        content = {"origin": "peer.test", "origin_server_ts": self.world.clock.now_ms(), **fields}
+        answer = await self.ask("PUT", uri, content, **options)
         await self.rest()
         return answer
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.advisories.kit import siege
-from tests.web.kit import Visitor
 
 WHOAMI = b"GET /_matrix/client/v3/account/whoami HTTP/1.1\r\nHost: one.test\r\nAuthorization: Bearer %b\r\n\r\n"
 VERSIONS = b"GET /_matrix/client/versions HTTP/1.1\r\nHost: one.test\r\n\r\n"
@@ -19,8 +18,7 @@ VERSIONS = b"GET /_matrix/client/versions HTTP/1.1\r\nHost: one.test\r\n\r\n"
 async def test_everybody_gets_their_own_answers_in_order(tmp_path: Path) -> None:
     async with siege(tmp_path) as at:
         bob = await at.world["one.test"].user("bob")
-        stream = await at.peer.host.network.connect(at.world["one.test"].host.address, 8448)
-        visitor = Visitor(await tls(at, stream))
+        visitor = await at.visit()
         order = [at.alice, bob, None, bob, at.alice] * 3
         packet = b"".join(VERSIONS if who is None else WHOAMI % who.token.encode() for who in order)
         await visitor.send(packet)
@@ -51,8 +49,7 @@ async def test_everybody_gets_their_own_answers_in_order(tmp_path: Path) -> None
 )
 async def test_no_request_hides_in_another(tmp_path: Path, head: bytes) -> None:
     async with siege(tmp_path) as at:
-        stream = await at.peer.host.network.connect(at.world["one.test"].host.address, 8448)
-        visitor = Visitor(await tls(at, stream))
+        visitor = await at.visit()
         hidden = WHOAMI % at.alice.token.encode()
         body = b"5\r\n{...}\r\n0\r\n\r\n" + hidden
         await visitor.send(b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: one.test\r\n" + head + b"\r\n" + body)
@@ -62,7 +59,3 @@ async def test_no_request_hides_in_another(tmp_path: Path, head: bytes) -> None:
         assert at.alice.user_id.encode() not in answered
         await visitor.hang_up()
         await at.unharmed()
-
-
-async def tls(at: object, stream: object) -> object:
-    raise NotImplementedError

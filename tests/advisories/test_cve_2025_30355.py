@@ -14,7 +14,7 @@ from minihs.store.events import Outcome
 from tests.advisories.kit import ALICE, MALLORY, V1, JsonObject, Siege, siege
 
 ANYTHING: list[Any] = [
-    None, True, False, 0, -1, 7, 2**31, 2**53 - 1, 2**53, 2**63, 2**64, 1.5, "", "x", "\0", "\ud83d\ude00", "x" * 256,
+    None, True, False, 0, -1, 7, 2**31, 2**53 - 1, 2**53, 2**63, 2**64, 1.5, "", "x", "\0", "\U0001f600", "x" * 256,
     "x" * 5000, [], [[]], [None], ["$x"], [["$x", {}]], [{}], {}, {"a": 1}, {"": {"": {"": []}}}, MALLORY, ALICE,
     "!x:peer.test", "$x:peer.test", "@:", "@a", {"sha256": 5}, {"peer.test": {"ed25519:1": 5}}, {"membership": 5},
 ]  # fmt: skip

@@ -39,7 +39,7 @@ REFUSED_IN_12 = {"a float that is whole", "an exponent", "a float", "2^53", "2^6
 
 async def sent_as_text(at: Siege, text: str) -> tuple[int, str]:
     """The status, and the id of the event with that in its content, whose other bytes are right."""
-    pdu = at.event("x.y", {"value": "@@"}, "")
+    pdu = at.event("x.y", {"value": "@@"})
     whole = json.dumps({"origin": "peer.test", "origin_server_ts": 0, "pdus": [pdu], "edus": []})
     raw = whole.replace('"@@"', text).encode("utf-8", "surrogateescape")
     try:
