@@ -229,7 +229,6 @@ async def siege(
             request = {"preset": "public_chat", "room_version": version, **(room or {})}
             await at.enter(await at.alice.create_room(**request))
             yield at
-            await at.rest()
     if not at.loud:
         bad = [entry for entry in logs if entry["log_level"] in ("error", "critical")]
         assert not bad, bad
