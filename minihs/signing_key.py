@@ -42,8 +42,8 @@ def load(path: Path) -> SigningKey:
         ) from error
     if is_known_to_others(key):
         raise ConfigError(
-            f"The signing key in {path} is known to others, who could speak in this server's name. Remove the "
-            "file: a new key is made at the next start."
+            f"The signing key in {path} is known to others, who could speak in this server's name. Remove "
+            "the file: a new key is made at the next start."
         )
     return key
 

@@ -79,7 +79,9 @@ class Siege:
 
     async def visit(self) -> Visitor:
         """A connection of the peer's, to send bytes on."""
-        stream: trio.abc.Stream = await self.peer.host.network.connect(self.world["one.test"].host.address, 8448)
+        stream: trio.abc.Stream = await self.peer.host.network.connect(
+            self.world["one.test"].host.address, 8448
+        )
         context = self.world.internet.client_tls()
         tls = trio.SSLStream(stream, context, server_hostname="one.test", https_compatible=True)
         return Visitor(tls)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Found in a trial, without a number: connections were kept by address, and one that had been verified for one
-server was used for another at the same address."""
+"""Found in a trial, without a number: connections were kept by address, and one that had been verified for
+one server was used for another at the same address."""
 
 from __future__ import annotations
 

@@ -18,11 +18,17 @@ GUEST = "@guest:peer.test"
 def changes(verb: str) -> dict[str, JsonObject]:
     other_membership = {"join": "leave", "leave": "join", "knock": "join", "invite": "join"}[verb]
     return {
-        "another type": {"type": "m.room.power_levels", "state_key": "", "content": {"users": {MALLORY: 100}}},
+        "another type": {
+            "type": "m.room.power_levels",
+            "state_key": "",
+            "content": {"users": {MALLORY: 100}},
+        },
         "not a state event": {"state_key": None},
         "another membership": {"content": {"membership": other_membership}},
         "no membership": {"content": {}},
-        "another user's": {"state_key": "@somebody:peer.test" if verb != "invite" else "@alice:elsewhere.test"},
+        "another user's": {
+            "state_key": "@somebody:peer.test" if verb != "invite" else "@alice:elsewhere.test"
+        },
         "by a user of ours": {"sender": ALICE, "state_key": ALICE},
         "by a user of a third server": {"sender": "@x:third.test", "state_key": "@x:third.test"},
     }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVE-2019-5885 (and Synapse #5133): secrets that could be guessed, and tokens from a generator that is not made
-for secrets."""
+"""CVE-2019-5885 (and Synapse #5133): secrets that could be guessed, and tokens from a generator that is not
+made for secrets."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ EVIL = ["a*" * 400 + "b", "*" * 900, "?" * 900, ("*a" * 200) + "?" * 300 + "z", 
 async def test_no_pattern_takes_long(tmp_path: Path) -> None:
     async with siege(tmp_path) as at:
         for number, pattern in enumerate(EVIL):
-            await at.alice.put(f"/pushrules/global/content/c{number}", {"pattern": pattern, "actions": ["notify"]})
+            await at.alice.put(
+                f"/pushrules/global/content/c{number}", {"pattern": pattern, "actions": ["notify"]}
+            )
             condition = {"kind": "event_match", "key": "content.body", "pattern": pattern}
             rule = {"conditions": [condition] * 5, "actions": ["notify"]}
             await at.alice.put(f"/pushrules/global/override/o{number}", rule)

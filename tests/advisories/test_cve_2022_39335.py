@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVE-2022-39335 and its like (CVE-2021-39163, CVE-2023-43796, CVE-2023-42453, CVE-2024-53867): state, events,
-auth chains, devices and summaries were told to servers and users who were not entitled.
+"""CVE-2022-39335 and its like (CVE-2021-39163, CVE-2023-43796, CVE-2023-42453, CVE-2024-53867): state,
+events, auth chains, devices and summaries were told to servers and users who were not entitled.
 
 One table: every question about a room, by who asks.
 """
@@ -42,7 +42,11 @@ async def test_a_server_that_is_not_in_the_room_is_told_nothing(tmp_path: Path, 
     async with siege(tmp_path) as at:
         spy = ScriptedPeer(at.world.internet, "spy.test", clock=at.world.clock)
         state = [
-            {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": visibility}}
+            {
+                "type": "m.room.history_visibility",
+                "state_key": "",
+                "content": {"history_visibility": visibility},
+            }
         ]
         room = await at.alice.create_room(preset="private_chat", topic=SECRET, initial_state=state)
         event = await at.alice.send(room, SECRET)
@@ -56,7 +60,9 @@ async def test_a_server_that_is_not_in_the_room_is_told_nothing(tmp_path: Path, 
 
 
 async def test_a_server_that_has_left_is_told_nothing_new(tmp_path: Path) -> None:
-    state = [{"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}]
+    state = [
+        {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
+    ]
     async with siege(tmp_path, room={"initial_state": state}) as at:
         leave = at.member({"membership": "leave"})
         status, _ = await at.ask("PUT", f"{V2}/send_leave/{seg(at.room)}/{seg(at.id_of(leave))}", leave)
@@ -71,7 +77,13 @@ async def test_a_server_that_has_left_is_told_nothing_new(tmp_path: Path) -> Non
 async def test_what_one_may_not_see_comes_redacted(tmp_path: Path) -> None:
     """Written before Mallory was in, in a room that shows only what comes after."""
     async with siege(tmp_path) as at:
-        rules = [{"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}]
+        rules = [
+            {
+                "type": "m.room.history_visibility",
+                "state_key": "",
+                "content": {"history_visibility": "joined"},
+            }
+        ]
         room = await at.alice.create_room(preset="public_chat", initial_state=rules)
         before = await at.alice.send(room, SECRET)
         await at.enter(room)
@@ -93,7 +105,8 @@ async def test_our_own_users_are_held_to_the_same(tmp_path: Path) -> None:
         event = await at.alice.send(room, SECRET)
         r, e = seg(room), seg(event)
         for path in (
-            f"/rooms/{r}/event/{e}", f"/rooms/{r}/state", f"/rooms/{r}/state/m.room.topic/", f"/rooms/{r}/members",
+            f"/rooms/{r}/event/{e}", f"/rooms/{r}/state", f"/rooms/{r}/state/m.room.topic/",
+            f"/rooms/{r}/members",
             f"/rooms/{r}/messages?dir=b", f"/rooms/{r}/context/{e}", f"/rooms/{r}/joined_members",
             f"/_matrix/client/v1/rooms/{r}/relations/{e}", f"/_matrix/client/v1/rooms/{r}/hierarchy",
             f"/_matrix/client/v1/rooms/{r}/threads", f"/_matrix/client/v1/room_summary/{r}",
@@ -111,7 +124,12 @@ async def test_our_own_users_are_held_to_the_same(tmp_path: Path) -> None:
         await bob.leave(room)
         await at.alice.set_state(room, "m.room.topic", {"topic": "later " + SECRET})
         later = await at.alice.send(room, "later " + SECRET)
-        for path in (f"/rooms/{r}/event/{seg(later)}", f"/rooms/{r}/state", f"/rooms/{r}/messages?dir=b", "/sync"):
+        for path in (
+            f"/rooms/{r}/event/{seg(later)}",
+            f"/rooms/{r}/state",
+            f"/rooms/{r}/messages?dir=b",
+            "/sync",
+        ):
             _, answer = await bob.ask("GET", path)
             assert "later" not in str(answer), path
         await room_is_unharmed(at)

@@ -24,7 +24,9 @@ async def trickle(_: Received) -> Reply:
 STREAMS: dict[str, Any] = {
     "a page without end": Reply(body=b"<title>x</title>" + b"<p>" * 20_000, headers=HTML, endless=True),
     "radio": Reply(body=bytes(65536), headers=[("Content-Type", "audio/mpeg")], endless=True),
-    "anything": Reply(body=bytes(65536), headers=[("Content-Type", "application/octet-stream")], endless=True),
+    "anything": Reply(
+        body=bytes(65536), headers=[("Content-Type", "application/octet-stream")], endless=True
+    ),
     "a picture without end": Reply(
         body=b"\x89PNG\r\n\x1a\n" + bytes(65536), headers=[("Content-Type", "image/png")], endless=True
     ),

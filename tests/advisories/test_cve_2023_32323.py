@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVE-2023-32323: an invite with oversized room state, made by a local user, disabled federation to the invited
-server."""
+"""CVE-2023-32323: an invite with oversized room state, made by a local user, disabled federation to the
+invited server."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVE-2023-32683 (and Synapse #5273, #5134): a redirect, or an address that a page names, led past the list of
-forbidden networks."""
+"""CVE-2023-32683 (and Synapse #5273, #5134): a redirect, or an address that a page names, led past the list
+of forbidden networks."""
 
 from __future__ import annotations
 

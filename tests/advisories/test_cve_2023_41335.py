@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVE-2023-41335: a new password was kept in the clear while its user proved who they were; CVE-2023-32682: a user
-who had been deactivated could log in by another way."""
+"""CVE-2023-41335: a new password was kept in the clear while its user proved who they were; CVE-2023-32682:
+a user who had been deactivated could log in by another way."""
 
 from __future__ import annotations
 

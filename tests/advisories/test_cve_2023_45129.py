@@ -14,7 +14,11 @@ BAD_GLOBS = [f"*{'a*' * 12}b{number}" for number in range(1100)] + [f"{'?' * 60}
 def test_ten_thousand_entries_and_ten_thousand_servers() -> None:
     acl = ServerAcl(
         allow=["*"],
-        deny=[*(f"server{n}.test" for n in range(5000)), *(f"*.zone{n}.test" for n in range(4000)), *BAD_GLOBS],
+        deny=[
+            *(f"server{n}.test" for n in range(5000)),
+            *(f"*.zone{n}.test" for n in range(4000)),
+            *BAD_GLOBS,
+        ],
         allow_ip_literals=True,
     )
     with cpu_budget(20):

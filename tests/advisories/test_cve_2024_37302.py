@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVE-2024-37302 and -37303: strangers without an account had a server fetch and publish any file of any other,
-until its disk was full."""
+"""CVE-2024-37302 and -37303: strangers without an account had a server fetch and publish any file of any
+other, until its disk was full."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ async def test_strangers_make_us_fetch_nothing(tmp_path: Path) -> None:
         assert status == 404
 
 
-async def test_one_server_fills_no_more_than_its_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_server_fills_no_more_than_its_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(remote, "BUCKET_BYTES", 3 * MIB)
     monkeypatch.setattr(remote, "BUCKET_LEAK", 1)
     async with siege(tmp_path) as at:

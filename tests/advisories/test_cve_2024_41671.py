@@ -11,7 +11,9 @@ import pytest
 
 from tests.advisories.kit import siege
 
-WHOAMI = b"GET /_matrix/client/v3/account/whoami HTTP/1.1\r\nHost: one.test\r\nAuthorization: Bearer %b\r\n\r\n"
+WHOAMI = (
+    b"GET /_matrix/client/v3/account/whoami HTTP/1.1\r\nHost: one.test\r\nAuthorization: Bearer %b\r\n\r\n"
+)
 VERSIONS = b"GET /_matrix/client/versions HTTP/1.1\r\nHost: one.test\r\n\r\n"
 
 
@@ -52,7 +54,9 @@ async def test_no_request_hides_in_another(tmp_path: Path, head: bytes) -> None:
         visitor = await at.visit()
         hidden = WHOAMI % at.alice.token.encode()
         body = b"5\r\n{...}\r\n0\r\n\r\n" + hidden
-        await visitor.send(b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: one.test\r\n" + head + b"\r\n" + body)
+        await visitor.send(
+            b"POST /_matrix/client/v3/login HTTP/1.1\r\nHost: one.test\r\n" + head + b"\r\n" + body
+        )
         answered = await visitor.everything()
         assert answered.startswith(b"HTTP/1.1 ")
         assert int(answered[9:12]) in (400, 411, 501)

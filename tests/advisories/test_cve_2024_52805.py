@@ -13,7 +13,11 @@ from minihs.web.body import WHOLE_BODY_SECONDS
 from tests.advisories.kit import V1, siege
 
 MIB = 1024 * 1024
-KINDS = ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "multipart/mixed; boundary=x"]
+KINDS = [
+    "multipart/form-data; boundary=x",
+    "application/x-www-form-urlencoded",
+    "multipart/mixed; boundary=x",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

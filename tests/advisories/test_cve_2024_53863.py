@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CVE-2024-53863: thumbnails had rare decoders opened for what strangers sent; CVE-2023-4863: one of those that
-are not rare could be made to write where it should not."""
+"""CVE-2024-53863: thumbnails had rare decoders opened for what strangers sent; CVE-2023-4863: one of those
+that are not rare could be made to write where it should not."""
 
 from __future__ import annotations
 

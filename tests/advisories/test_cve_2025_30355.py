@@ -14,12 +14,16 @@ from minihs.store.events import Outcome
 from tests.advisories.kit import ALICE, MALLORY, V1, JsonObject, Siege, siege
 
 ANYTHING: list[Any] = [
-    None, True, False, 0, -1, 7, 2**31, 2**53 - 1, 2**53, 2**63, 2**64, 1.5, "", "x", "\0", "\U0001f600", "x" * 256,
-    "x" * 5000, [], [[]], [None], ["$x"], [["$x", {}]], [{}], {}, {"a": 1}, {"": {"": {"": []}}}, MALLORY, ALICE,
-    "!x:peer.test", "$x:peer.test", "@:", "@a", {"sha256": 5}, {"peer.test": {"ed25519:1": 5}}, {"membership": 5},
+    None, True, False, 0, -1, 7, 2**31, 2**53 - 1, 2**53, 2**63, 2**64, 1.5, "", "x", "\0", "\U0001f600",
+    "x" * 256,
+    "x" * 5000, [], [[]], [None], ["$x"], [["$x", {}]], [{}], {}, {"a": 1}, {"": {"": {"": []}}}, MALLORY,
+    ALICE,
+    "!x:peer.test", "$x:peer.test", "@:", "@a", {"sha256": 5}, {"peer.test": {"ed25519:1": 5}},
+    {"membership": 5},
 ]  # fmt: skip
 FIELDS = [
-    "type", "sender", "state_key", "content", "depth", "prev_events", "auth_events", "origin_server_ts", "hashes",
+    "type", "sender", "state_key", "content", "depth", "prev_events", "auth_events", "origin_server_ts",
+    "hashes",
     "signatures", "unsigned", "redacts", "event_id", "origin", "membership", "prev_state", "x.y",
 ]  # fmt: skip
 KINDS: list[tuple[str, JsonObject, str | None]] = [

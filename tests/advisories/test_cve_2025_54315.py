@@ -72,7 +72,9 @@ async def test_creators_are_not_in_the_levels_and_above_them(tmp_path: Path) -> 
         await at.unharmed()
 
 
-@pytest.mark.parametrize("creators", ["@x:one.test", [5], ["x"], [None], {"a": 1}, ["@" + "x" * 300 + ":a"], 5])
+@pytest.mark.parametrize(
+    "creators", ["@x:one.test", [5], ["x"], [None], {"a": 1}, ["@" + "x" * 300 + ":a"], 5]
+)
 async def test_additional_creators_are_user_ids(tmp_path: Path, creators: object) -> None:
     async with siege(tmp_path) as at:
         status, answer = await at.alice.ask(

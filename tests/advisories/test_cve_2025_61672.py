@@ -51,7 +51,9 @@ async def test_malformed_keys_are_not_stored(tmp_path: Path, name: str) -> None:
         else:
             status, answer = await at.alice.ask("POST", "/keys/upload", {"device_keys": change})
         assert status in (400, 413), answer
-        assert (await at.alice.post("/keys/query", {"device_keys": {at.alice.user_id: []}}))["device_keys"] in (
+        assert (await at.alice.post("/keys/query", {"device_keys": {at.alice.user_id: []}}))[
+            "device_keys"
+        ] in (
             {},
             {at.alice.user_id: {}},
         )
@@ -83,7 +85,9 @@ async def test_what_comes_from_others_is_checked_as_well(tmp_path: Path) -> None
             await at.tell("m.signing_key_update", change)
         keys = {"user_id": MALLORY, "device_id": "DEV", "stream_id": 5, "prev_id": ["x", {}], "keys": [5]}
         await at.tell("m.device_list_update", keys)
-        at.peer.on("GET", f"{V1}/user/devices/", {"user_id": MALLORY, "stream_id": "x", "devices": [5, {}, None]})
+        at.peer.on(
+            "GET", f"{V1}/user/devices/", {"user_id": MALLORY, "stream_id": "x", "devices": [5, {}, None]}
+        )
         at.peer.on("POST", f"{V1}/user/keys/query", {"device_keys": {MALLORY: {"DEV": [5]}}})
         await trio.sleep(60)
         status, answer = await at.alice.ask("POST", "/keys/query", {"device_keys": {MALLORY: []}})

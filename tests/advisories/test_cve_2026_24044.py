@@ -44,7 +44,12 @@ def test_a_key_that_others_know_is_refused(tmp_path: Path, seed: str) -> None:
 
 def test_no_key_comes_with_the_code() -> None:
     line = re.compile(r"^ed25519 \w+ [A-Za-z0-9+/]{43}=?$", re.M)
-    shipped = [*ROOT.glob("minihs/**/*"), *ROOT.glob("docs/*"), *ROOT.glob("scripts/*"), *ROOT.glob("*.toml*")]
+    shipped = [
+        *ROOT.glob("minihs/**/*"),
+        *ROOT.glob("docs/*"),
+        *ROOT.glob("scripts/*"),
+        *ROOT.glob("*.toml*"),
+    ]
     for path in shipped:
         if path.is_file() and path.suffix not in (".pyc", ".so"):
             assert not line.search(path.read_text(errors="replace")), path

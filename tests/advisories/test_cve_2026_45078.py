@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from tests.advisories.kit import Siege, siege
 
@@ -20,7 +21,9 @@ MANY = 90
 """So many requests at once one address may have open (it has 100 connections)."""
 
 
-async def done_before(at: Siege, loud: Callable[[int], Awaitable[Any]], quiet: Callable[[], Awaitable[Any]]) -> int:
+async def done_before(
+    at: Siege, loud: Callable[[int], Awaitable[Any]], quiet: Callable[[], Awaitable[Any]]
+) -> int:
     """How many of the loud requests, all of them under way, end while the quiet one is under way."""
     done = 0
 
@@ -32,7 +35,7 @@ async def done_before(at: Siege, loud: Callable[[int], Awaitable[Any]], quiet: C
     async with trio.open_nursery() as nursery:
         for number in range(MANY):
             nursery.start_soon(one, number)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         for _ in range(50):
             await trio.lowlevel.checkpoint()
         before = done

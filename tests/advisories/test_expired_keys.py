@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From room version 5 on an event counts only if its key was valid at the event's own time; servers that did not
-look took events signed by a key that had been stolen and retired."""
+"""From room version 5 on an event counts only if its key was valid at the event's own time; servers that
+did not look took events signed by a key that had been stolen and retired."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from minihs.matrix.signatures import SigningKey, sign_event
-from minihs.testing.hostile import KEY_PATH, Received
 from minihs.store.events import Outcome
+from minihs.testing.hostile import KEY_PATH, Received
 from tests.advisories.kit import JsonObject, siege
 
 

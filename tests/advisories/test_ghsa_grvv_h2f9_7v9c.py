@@ -12,7 +12,21 @@ import pytest
 from minihs.store.events import Outcome
 from tests.advisories.kit import ALICE, MALLORY, siege
 
-ODD: list[Any] = ["100", " 100 ", "1e2", "0x64", 100.0, 100.5, 1e300, True, None, [100], {"": 100}, 2**53, -(2**63)]
+ODD: list[Any] = [
+    "100",
+    " 100 ",
+    "1e2",
+    "0x64",
+    100.0,
+    100.5,
+    1e300,
+    True,
+    None,
+    [100],
+    {"": 100},
+    2**53,
+    -(2**63),
+]
 
 
 @pytest.mark.parametrize("version", ["1", "6", "9", "10", "12"])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests between servers, signed for somebody else, replayed, or read in two ways (weaknesses of several, without
-a number)."""
+"""Requests between servers, signed for somebody else, replayed, or read in two ways (weaknesses of several,
+without a number)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ async def test_what_was_signed_for_one_request_is_good_for_no_other(tmp_path: Pa
     [
         "", "X-Matrix", "X-Matrix ,", 'X-Matrix origin="peer.test"', "Bearer x", "X-Matrix " + "a=b," * 2000,
         'X-Matrix origin="peer.test",origin="one.test",destination="one.test",key="ed25519:1",sig="x"',
-        'X-Matrix origin="peer.test', 'X-Matrix origin=peer.test key=ed25519:1 sig=x', "X-Matrix \\", "X-Matrix =",
+        'X-Matrix origin="peer.test', 'X-Matrix origin=peer.test key=ed25519:1 sig=x', "X-Matrix \\",
+        "X-Matrix =",
     ],
 )  # fmt: skip
 async def test_headers_that_are_none(tmp_path: Path, text: str) -> None:

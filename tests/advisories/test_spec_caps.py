@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bounds that the specification sets: 50 PDUs and 100 EDUs to a transaction, 65,536 bytes, 20 prev_events and
-10 auth_events to an event. One more is refused, by whom it should be."""
+"""The bounds that the specification sets: 50 PDUs and 100 EDUs to a transaction, 65,536 bytes, 20
+prev_events and 10 auth_events to an event. One more is refused, by whom it should be."""
 
 from __future__ import annotations
 

@@ -20,8 +20,13 @@ HUGE: list[Any] = [2**53, -(2**53), 9007199254741000, 2**63, 1.5, 1e300, [{"deep
 async def test_we_make_no_event_with_such_a_number(tmp_path: Path, version: str) -> None:
     async with siege(tmp_path, version=version) as at:
         for value in HUGE:
-            for path in (f"/rooms/{at.room}/send/m.room.message/t{value!r:.20}", f"/rooms/{at.room}/state/x.y/"):
-                status, answer = await at.alice.ask("PUT", path.replace(" ", "").replace("{", ""), {"n": value})
+            for path in (
+                f"/rooms/{at.room}/send/m.room.message/t{value!r:.20}",
+                f"/rooms/{at.room}/state/x.y/",
+            ):
+                status, answer = await at.alice.ask(
+                    "PUT", path.replace(" ", "").replace("{", ""), {"n": value}
+                )
                 assert (status, answer["errcode"]) == (400, "M_BAD_JSON"), value
         await at.unharmed()
 

@@ -15,14 +15,17 @@ from tests.advisories.kit import ALICE, MALLORY, V1, seg, siege
 ODD: dict[str, Any] = {
     "2^53": 2**53, "2^63": 2**63, "2^64": 2**64, "2^100": 2**100, "1e400 as a number": 10**400, "float": 1.5,
     "small": 1e-7, "negative zero": -0.0, "large": 1e300, "many digits": 0.1 + 0.2, "emoji": "\U0001f600",
-    "NUL": "\0", "separators": "\u2028\u2029", "markup": "</script>", "key \U0001f600": {"\uffff": 1, "\U00010000": 2},
+    "NUL": "\0", "separators": "\u2028\u2029", "markup": "</script>", "key \U0001f600": {"\uffff": 1,
+    "\U00010000": 2},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("version", ["1", "5", "6", "12"])
 async def test_what_is_accepted_can_be_told_again_everywhere(tmp_path: Path, version: str) -> None:
     users = {MALLORY: 50} if version == "12" else {MALLORY: 50, ALICE: 100}
-    async with siege(tmp_path, version=version, room={"power_level_content_override": {"users": users}}) as at:
+    async with siege(
+        tmp_path, version=version, room={"power_level_content_override": {"users": users}}
+    ) as at:
         await at.alice.sync()
         accepted = {}
         for name, value in ODD.items():

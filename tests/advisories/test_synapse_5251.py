@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synapse #5251: keys that a notary told were believed without the signature of the server whose keys they are."""
+"""Synapse #5251: keys that a notary told were believed without the signature of the server whose keys they
+are."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from tests.advisories.kit import V1, siege
 QUERY = "/_matrix/key/v2/query"
 
 
-@pytest.mark.parametrize("lie", ["only the notary signed", "another key signed", "for another server", "honest"])
+@pytest.mark.parametrize(
+    "lie", ["only the notary signed", "another key signed", "for another server", "honest"]
+)
 async def test_a_notary_tells_what_the_server_signed(tmp_path: Path, lie: str) -> None:
     async with siege(tmp_path) as at:
         notary = ScriptedPeer(at.world.internet, "notary.test", clock=at.world.clock)
@@ -42,6 +45,8 @@ async def test_a_notary_tells_what_the_server_signed(tmp_path: Path, lie: str) -
         notary.on("POST", QUERY, {"server_keys": [sign_json(document, "notary.test", notary.key)]})
         key = gone.key if lie == "honest" else attacker
         header = gone.authorization("GET", "one.test", f"{V1}/event/x", key=key)
-        status, _ = await gone.request("GET", "one.test", f"{V1}/event/x", headers=[("Authorization", header)])
+        status, _ = await gone.request(
+            "GET", "one.test", f"{V1}/event/x", headers=[("Authorization", header)]
+        )
         assert (status != 401) == (lie == "honest")
         assert notary.received(QUERY)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synapse #5468, MSC4163, Ruma and tuwunel 814cbc2f3: server ACLs that did not hold for ports, capital letters, IP
-addresses, lists that are missing, and EDUs."""
+"""Synapse #5468, MSC4163, Ruma and tuwunel 814cbc2f3: server ACLs that did not hold for ports, capital
+letters, IP addresses, lists that are missing, and EDUs."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ async def test_redactions_in_a_circle_come_to_an_end(tmp_path: Path, version: st
     async with siege(tmp_path, version=version) as at:
         names = [f"$round{number}:peer.test" for number in range(20)]
         circle = [
-            redaction(at, names[(number + 1) % len(names)], event_id=name) for number, name in enumerate(names)
+            redaction(at, names[(number + 1) % len(names)], event_id=name)
+            for number, name in enumerate(names)
         ]
         itself = redaction(at, "$self:peer.test", event_id="$self:peer.test")
         with cpu_budget(10):

@@ -35,8 +35,12 @@ async def test_content_of_the_wrong_type_breaks_no_view(tmp_path: Path, version:
                 at.event("m.room.pinned_events", {"pinned": value}, ""),
             ]
             messages = [
-                at.event(content={"body": value, "msgtype": value, "m.mentions": value, "formatted_body": value}),
-                at.event("m.reaction", {"m.relates_to": {"rel_type": value, "event_id": value, "key": value}}),
+                at.event(
+                    content={"body": value, "msgtype": value, "m.mentions": value, "formatted_body": value}
+                ),
+                at.event(
+                    "m.reaction", {"m.relates_to": {"rel_type": value, "event_id": value, "key": value}}
+                ),
                 at.event(content={"body": "x", "m.relates_to": value, "m.new_content": value}),
             ]
             await at.send(*state, *messages)
@@ -44,7 +48,8 @@ async def test_content_of_the_wrong_type_breaks_no_view(tmp_path: Path, version:
             for path in (
                 "/sync?full_state=true", f"/rooms/{room}/messages?dir=b", f"/rooms/{room}/members",
                 f"/rooms/{room}/joined_members", f"/rooms/{room}/state", "/publicRooms", "/notifications",
-                f"/_matrix/client/v1/rooms/{room}/hierarchy", f"/rooms/{room}/context/{seg(at.forger.tips[0])}",
+                f"/_matrix/client/v1/rooms/{room}/hierarchy",
+                f"/rooms/{room}/context/{seg(at.forger.tips[0])}",
                 f"/_matrix/client/v1/room_summary/{room}", f"/rooms/{room}/initialSync",
             ):  # fmt: skip
                 status, answer = await at.alice.ask("GET", path)

@@ -34,7 +34,11 @@ async def test_the_answer_does_not_wait_long_for_keys(tmp_path: Path) -> None:
             ScriptedPeer(at.world.internet, name, clock=at.world.clock).on("GET", "/", Reply(delay=1e6))
             sender = f"@x:{name}"
             draft = at.draft("m.room.member", {"membership": "join"}, sender, sender=sender)
-            pdus.append(sign_event(at.seal(draft) | {"signatures": {}}, version, name, SigningKey(bytes(range(32)), "1")))
+            pdus.append(
+                sign_event(
+                    at.seal(draft) | {"signatures": {}}, version, name, SigningKey(bytes(range(32)), "1")
+                )
+            )
         good = at.event()
         started = trio.current_time()
         status, answer = await at.ask("PUT", f"{V1}/send/keys", {"pdus": [*pdus[:49], good]})

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tuwunel 35655a859, 5d466e828, f3ad50ed0, eb5486b7e, 422d31359 (2026): the walk back over missing events, forward
-extremities, fetches of what is missing, answers held in memory and push rules had no bounds.
+"""Tuwunel 35655a859, 5d466e828, f3ad50ed0, eb5486b7e, 422d31359 (2026): the walk back over missing events,
+forward extremities, fetches of what is missing, answers held in memory and push rules had no bounds.
 
 All bounds are in docs/limits.md, each with the test that goes one beyond it. Here: what one hostile PDU, and
 one hostile member, can make a server do.

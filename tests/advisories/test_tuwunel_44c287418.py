@@ -18,7 +18,7 @@ async def test_strange_auth_events_are_judged_like_others(tmp_path: Path, versio
         message = at.event()
         await at.send(message)
         assert at.outcome(at.id_of(message)) is Outcome.ACCEPTED
-        state, chain = at.forger.state_answer()
+        _, chain = at.forger.state_answer()
         at.answer_gaps(event_auth={"auth_chain": chain})
         at.serve_events({})
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tuwunel ba97ed997, af1266af3, 28e08c261: the list of forbidden networks was not asked where files were fetched
-from, by push gateways, and by proxies.
+"""Tuwunel ba97ed997, af1266af3, 28e08c261: the list of forbidden networks was not asked where files were
+fetched from, by push gateways, and by proxies.
 
 That there is one dialler, and nobody goes past it, is held by tests/federation/test_one_dialler.py.
 """
@@ -48,13 +48,14 @@ async def test_no_notification_goes_inside(tmp_path: Path, host: str) -> None:
         await at.unharmed()
 
 
-@pytest.mark.parametrize("location", ["https://inner.test/x", "https://10.0.0.1/x", "//10.0.0.1/x", "http://inner.test/"])
+@pytest.mark.parametrize(
+    "location", ["https://inner.test/x", "https://10.0.0.1/x", "//10.0.0.1/x", "http://inner.test/"]
+)
 async def test_no_file_comes_from_inside(tmp_path: Path, location: str) -> None:
     async with siege(tmp_path) as at:
         inner = put_inside(at)
-        body = (
-            f"--b\r\nContent-Type: application/json\r\n\r\n{{}}\r\n--b\r\nLocation: {location}\r\n\r\n\r\n--b--\r\n"
-        ).encode()
+        about = "--b\r\nContent-Type: application/json\r\n\r\n{}\r\n"
+        body = f"{about}--b\r\nLocation: {location}\r\n\r\n\r\n--b--\r\n".encode()
         kind = [("Content-Type", "multipart/mixed; boundary=b")]
         at.peer.on("GET", f"{V1}/media/download/", Reply(body=body, headers=kind))
         status, _ = await at.alice.ask("GET", "/_matrix/client/v1/media/download/peer.test/m1")
