@@ -11,6 +11,7 @@ server-server-api, "Backfilling and retrieving missing events".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -23,6 +24,7 @@ from minihs.rooms.asking import Asking
 from minihs.rooms.authorise import MissingAuthEvents, Unsure
 from minihs.rooms.batch import Batch
 from minihs.rooms.gap_state import Defer, GapState
+from minihs.rooms.head import NotInRoom
 from minihs.rooms.ordering import by_prev_events
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import (
@@ -51,6 +53,20 @@ MAX_SECONDS = 120.0
 """Asking for what one event lacks takes no longer, but for the question that is under way."""
 
 
+@dataclass(slots=True)
+class _Budget:
+    """How many states may still be asked for, and until when."""
+
+    left: int
+    deadline: float
+
+    def take(self, prev_id: str) -> None:
+        """Raises Defer."""
+        self.left -= 1
+        if self.left < 0 or trio.current_time() > self.deadline:
+            raise Defer(f"more than can be asked for at once, as the state at {prev_id}")
+
+
 class Gaps:
     def __init__(self, parts: Parts, asking: Asking, states: GapState) -> None:
         self._parts = parts
@@ -75,36 +91,38 @@ class Gaps:
     async def _fill(self, batch: Batch, event: Event, origin: str, received_ts: int, source: Source) -> None:
         deadline = trio.current_time() + MAX_SECONDS
         collected = await self._walk_back(batch, event, origin, deadline)
-        states = 0
+        budget = _Budget(MAX_STATES, deadline)
         for found in by_prev_events(collected.values()):
             if is_settled(batch.graph, found.event_id) or is_placed(batch, found.event_id):
                 continue
-            gap_states = _known_states(batch, found)
-            lacking = _lacking(batch, found)
-            if lacking and batch.head.partial is not None and found is not event:
-                continue
-            if not follows_another_room(batch, found):
-                for prev_id in lacking:
-                    states += 1
-                    if states > MAX_STATES or trio.current_time() > deadline:
-                        raise Defer(f"more than can be asked for at once, as the state at {prev_id}")
-                    gap_states[prev_id] = await self._states.after(batch, prev_id, origin, received_ts)
             if found is event:
-                await self._place(batch, event, origin, received_ts, source, gap_states)
-            else:
-                await self._place_between(batch, found, origin, received_ts, gap_states)
+                states = await self._states_before(batch, event, origin, received_ts, budget)
+                await self._place(batch, event, origin, received_ts, source, states)
+            elif batch.head.partial is None or not _lacking(batch, found):
+                await self._place_between(batch, found, origin, received_ts, budget)
+
+    async def _states_before(
+        self, batch: Batch, event: Event, origin: str, received_ts: int, budget: _Budget
+    ) -> dict[str, StateRef]:
+        """The states after those of its parents that have no place here. Raises Defer."""
+        states = _known_states(batch, event)
+        if not follows_another_room(batch, event):
+            for prev_id in _lacking(batch, event):
+                budget.take(prev_id)
+                states[prev_id] = await self._states.after(batch, prev_id, origin, received_ts)
+        return states
 
     async def _place_between(
-        self,
-        batch: Batch,
-        event: Event,
-        origin: str,
-        received_ts: int,
-        gap_states: dict[str, StateRef],
+        self, batch: Batch, event: Event, origin: str, received_ts: int, budget: _Budget
     ) -> None:
-        """An event before the one that we were sent. If it can't be placed, there stays a gap."""
+        """An event before the one that we were sent. If it can't be placed, there stays a gap: what was built
+        on an event that nobody shows us must not keep out what honest servers then built on it.
+        """
         try:
-            await self._place(batch, event, origin, received_ts, Source.MISSING_EVENTS, gap_states)
+            states = await self._states_before(batch, event, origin, received_ts, budget)
+            await self._place(batch, event, origin, received_ts, Source.MISSING_EVENTS, states)
+        except NotInRoom:
+            raise
         except Defer as reason:
             log.info("could not place a missing event", event_id=event.event_id, missing=str(reason))
         except Exception as error:  # the boundary of one PDU: those after it go on

@@ -8,6 +8,10 @@ from collections.abc import Collection, Sequence
 
 from minihs.store import ids
 from minihs.store.database import Reader
+from minihs.store.events import Outcome
+
+MAX_PASSED = 1_000
+"""Rejected events that one walk passes over."""
 
 
 def walk_back(db: Reader, room_nid: int, event_ids: Collection[str], limit: int) -> list[int]:
@@ -59,20 +63,31 @@ def _walk(
     stop: frozenset[int],
     min_depth: int | None,
 ) -> list[int]:
+    """Events that were rejected are not found, but what is before them is."""
     found: list[int] = []
     seen: set[int] = set(stop)
     heap: list[tuple[int, int, int]] = []
 
+    passed = 0
+
     def push(nids: Collection[int]) -> None:
-        for part in ids.chunks([nid for nid in nids if nid not in seen]):
-            for nid, topo, arrival, depth in db.execute(
-                "SELECT event_nid, topo, arrival, depth FROM events WHERE room_nid = ? AND topo IS NOT NULL "
-                f"AND event_nid IN ({ids.marks(len(part))})",
-                (room_nid, *part),
-            ).fetchall():
-                seen.add(nid)
-                if min_depth is None or depth >= min_depth:
-                    heapq.heappush(heap, (-topo, -(arrival or 0), nid))
+        nonlocal passed
+        new = [nid for nid in nids if nid not in seen]
+        while new and passed <= MAX_PASSED:
+            seen.update(new)
+            rejected: list[int] = []
+            for part in ids.chunks(new):
+                for nid, topo, arrival, depth, outcome in db.execute(
+                    "SELECT event_nid, topo, arrival, depth, outcome FROM events WHERE room_nid = ? "
+                    f"AND event_nid IN ({ids.marks(len(part))})",
+                    (room_nid, *part),
+                ).fetchall():
+                    if outcome == Outcome.REJECTED:
+                        rejected.append(nid)
+                    elif topo is not None and (min_depth is None or depth >= min_depth):
+                        heapq.heappush(heap, (-topo, -(arrival or 0), nid))
+            passed += len(rejected)
+            new = [nid for nid in _parents(db, room_nid, rejected) if nid not in seen]
 
     push(start)
     while heap and len(found) < limit:

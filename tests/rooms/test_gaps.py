@@ -14,7 +14,7 @@ from minihs.rooms import authorise, backfill, gap_state, gaps
 from minihs.store import rooms
 from minihs.store.events import Outcome
 from tests.rooms import invariants
-from tests.rooms.forge import inbox_of, rows_of
+from tests.rooms.forge import Forger, inbox_of, rows_of
 from tests.rooms.hostile_paths import EVE, Scene, scenes
 from tests.rooms.world import state_of, stored, timeline_of, worlds
 
@@ -356,3 +356,26 @@ async def test_an_event_of_the_past_that_crashes_its_step_does_not_stop_the_othe
         scene.answers["backfill"] = [one, two]
         assert await scene.victim.backfill(scene.room_id, before=(10**9, 0), limit=10)
         assert two_id in timeline_of(scene.victim, scene.room_id)
+
+
+async def test_what_was_built_on_a_rejected_event_that_nobody_shows_keeps_nothing_out(tmp_path: Path) -> None:
+    """Eve's server sends a.test an event that is rejected and one built on it, and b.test neither."""
+    async with worlds(tmp_path, "a.test", "b.test", "e.test") as world:
+        a, b, e = (world.servers[name] for name in ("a.test", "b.test", "e.test"))
+        alice, bob = "@alice:a.test", "@bob:b.test"
+        room_id = await a.create(alice, {"preset": "public_chat"})
+        for server, user in ((b, bob), (e, EVE)):
+            await server.join(user, room_id, via=["a.test"])
+            await world.deliver()
+        forger = Forger(world, "e.test", "a.test", room_id)
+        refused = forger.seal(forger.draft("m.room.topic", EVE, {"topic": "mine"}, ""))
+        built = forger.seal(forger.draft("m.room.message", EVE, {}, prev=[forger.id_of(refused)]))
+        await world.send("e.test", "a.test", [refused, built])
+        assert rows_of(a)[forger.id_of(refused)] == Outcome.REJECTED
+        assert set(a.parts.head(room_id).tips) == {forger.id_of(built)}
+        world.cut.add(frozenset(("b.test", "e.test")))
+        said = [await a.send(alice, room_id, "m.room.message", {"n": n}) for n in range(3)]
+        await world.deliver()
+        assert timeline_of(b, room_id)[-3:] == said
+        assert inbox_of(b) == {}
+        assert state_of(b, room_id) == state_of(a, room_id)

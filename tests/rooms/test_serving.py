@@ -13,7 +13,10 @@ from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.hashes import event_id_of
 from minihs.rooms.service import Rooms
+from minihs.store import history
 from minihs.store.database import Reader
+from minihs.store.events import Outcome
+from tests.rooms.forge import Forger, rows_of
 from tests.rooms.hostile_paths import EVE, scenes
 from tests.rooms.wires import copied
 from tests.rooms.world import timeline_of, worlds
@@ -201,3 +204,39 @@ async def test_everything_that_is_told_can_be_sent(tmp_path: Path) -> None:
             [canonical.dumps(told)],
         ):
             assert any(canonical.loads(each)["content"] == odd for each in answer)
+
+
+async def test_history_goes_on_behind_rejected_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a, b = world.servers["a.test"], world.servers["b.test"]
+        room_id = await a.create(ALICE, {"preset": "public_chat"})
+        await b.join(BOB, room_id, via=["a.test"])
+        said = await a.send(ALICE, room_id, "m.room.message", {"body": "before"})
+        forger = Forger(world, "b.test", "a.test", room_id)
+        chain: list[str] = [said]
+        for n in range(3):
+            topic = forger.draft("m.room.topic", BOB, {"n": n}, "", prev=chain[-1:])
+            await world.send("b.test", "a.test", [forger.seal(topic)])
+            chain.append(forger.id_of(forger.seal(topic)))
+        after = forger.seal(forger.draft("m.room.message", BOB, {"body": "after"}, prev=chain[-1:]))
+        await world.send("b.test", "a.test", [after])
+        assert [rows_of(a)[each] for each in chain[1:]] == [Outcome.REJECTED] * 3
+        assert set(a.parts.head(room_id).tips) == {forger.id_of(after)}
+
+        async def given() -> tuple[list[str], list[str]]:
+            past = await a.serving.backfill("b.test", room_id, [forger.id_of(after)], 2)
+            missing = await a.serving.missing_events(
+                "b.test", room_id, earliest=[], latest=[forger.id_of(after)], limit=1, min_depth=0
+            )
+            return [
+                [canonical.loads(each)["content"].get("body") for each in answer]
+                for answer in (past, missing)
+            ]
+
+        assert await given() == [["after", "before"], ["before"]]
+        monkeypatch.setattr(history, "MAX_PASSED", 3)
+        assert await given() == [["after", "before"], ["before"]]
+        monkeypatch.setattr(history, "MAX_PASSED", 2)
+        assert await given() == [["after"], []]
