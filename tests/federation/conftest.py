@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minihs.testing.clock import run_virtual
+from minihs.testing.hostile import ScriptedPeer
 from minihs.testing.internet import Internet
 from tests.federation.kit import Caller, caller
 from tests.federation.sending import World, world_in
@@ -40,3 +41,8 @@ async def us(internet: Internet, tmp_path: Path) -> AsyncIterator[Caller]:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with world_in(tmp_path) as world:
         yield world
+
+
+@pytest.fixture
+async def peer(us: Caller) -> ScriptedPeer:
+    return ScriptedPeer(us.internet, "peer.test", clock=us.clock)
