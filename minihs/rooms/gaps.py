@@ -37,6 +37,7 @@ from minihs.rooms.placement import (
 )
 from minihs.rooms.policy import Policies, is_recommended, policy_server_of
 from minihs.rooms.state import StateRef
+from minihs.rooms.tasks import give_way
 from minihs.store import rooms
 
 __all__ = ["Defer", "Gaps"]
@@ -139,6 +140,7 @@ class Gaps:
     ) -> None:
         """`place_live`, after fetching what is missing: auth events, a policy signature. Raises Defer."""
         event = await self._with_policy(batch, event, source)
+        started = trio.current_time()
         try:
             try:
                 place_live(batch, event, received_ts, source, gap_states)
@@ -149,6 +151,7 @@ class Gaps:
             raise Defer(f"auth events {still.args[0]}") from still
         except Unsure as error:
             raise Defer(f"members of the room: {error}") from error
+        await give_way(started)
 
     async def _with_policy(self, batch: Batch, event: Event, source: Source) -> Event:
         """The event with the policy server's signature, if the room has one and it signs."""

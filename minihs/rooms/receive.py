@@ -8,11 +8,14 @@ makes this code fail is set aside after some tries, and the others go on.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import structlog
 import trio
 
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
+from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.rooms.admission import Source
 from minihs.rooms.batch import Batch
 from minihs.rooms.gaps import Defer, Gaps
@@ -29,6 +32,8 @@ log = structlog.get_logger()
 
 BATCH_SIZE = 100
 """PDUs to a commit."""
+MAX_AHEAD = 25
+"""PDUs of others that are taken ahead of a server that fills the queue."""
 MAX_CRASHES = 5
 """A PDU that made its step fail so often is set aside."""
 MAX_SET_ASIDE = 100
@@ -89,8 +94,27 @@ class Receiver:
             staged = inbox.next_pdus(self._parts.db.read, room_id, self._parts.now(), BATCH_SIZE)
             if not staged:
                 return
-            await self._take(room_id, staged)
+            await self._take(room_id, staged + self._ahead(room_id, staged))
             await self._hasten(room_id)
+
+    def _ahead(self, room_id: str, staged: list[Staged]) -> list[Staged]:
+        """If the queue is long, some of those behind, of other servers than the one that sent most. Not those
+        whose parents are in the queue as well: their turn comes.
+        """
+        if len(staged) < BATCH_SIZE:
+            return []
+        loud, _ = Counter(item.origin for item in staged).most_common(1)[0]
+        read, now = self._parts.db.read, self._parts.now()
+        found = inbox.next_pdus_of_others(read, room_id, now, staged[-1].seq, loud, MAX_AHEAD)
+        return [item for item in found if not self._waits_for_another(item, room_id)]
+
+    def _waits_for_another(self, item: Staged, room_id: str) -> bool:
+        room = rooms.get(self._parts.db.read, room_id)
+        version = ROOM_VERSIONS.get(room.version or "") if room is not None else None
+        if version is None:
+            return True
+        event = Event.from_store(canonical.loads(item.json), version, item.event_id)
+        return any(inbox.is_waiting(self._parts.db.read, prev_id) for prev_id in event.prev_events)
 
     async def _take(self, room_id: str, staged: list[Staged]) -> None:
         """Deal with these rows of the inbox, all together or, if that fails, one by one."""

@@ -84,6 +84,27 @@ def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]
     ]
 
 
+def next_pdus_of_others(
+    db: Reader, room_id: str, now_ms: int, after_seq: int, origin: str, limit: int
+) -> list[Staged]:
+    """The same, behind a place in the queue, and not of that server."""
+    return [
+        Staged(*row)
+        for row in db.execute(
+            _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? AND seq > ? AND origin <> ? "
+            "ORDER BY seq LIMIT ?",
+            (room_id, now_ms, after_seq, origin, limit),
+        ).fetchall()
+    ]
+
+
+def is_waiting(db: Reader, event_id: str) -> bool:
+    """Whether that PDU is in the inbox."""
+    return (
+        db.execute("SELECT 1 FROM inbox WHERE event_id = ? AND kind = 0", (event_id,)).fetchone() is not None
+    )
+
+
 def deferred_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]:
     """PDUs of a room that wait for something, the longest waiting first."""
     return [
@@ -104,9 +125,16 @@ def count_deferred(db: Reader, room_id: str, now_ms: int) -> int:
 
 
 def next_edus(db: Reader, limit: int) -> list[Staged]:
+    """Of each server those that came first: one that sends thousands does not keep the others waiting."""
+    turn = "ROW_NUMBER() OVER (PARTITION BY origin ORDER BY seq)"
     return [
         Staged(*row)
-        for row in db.execute(_SELECT + "WHERE kind = 1 ORDER BY seq LIMIT ?", (limit,)).fetchall()
+        for row in db.execute(
+            "SELECT seq, room_id, event_id, origin, json, received_ts, attempts FROM inbox "
+            f"JOIN (SELECT seq, {turn} AS turn FROM inbox WHERE kind = 1) USING (seq) "
+            "ORDER BY turn, seq LIMIT ?",
+            (limit,),
+        ).fetchall()
     ]
 
 

@@ -77,6 +77,14 @@ class Siege:
         """As the peer, signed."""
         return await self.peer.request(method, "one.test", uri, content, **options)
 
+    @property
+    def user(self) -> str:
+        return f"@mallory:{self.peer.name}"
+
+    def another(self, name: str) -> Siege:
+        """The same server, seen by another peer."""
+        return Siege(self.world, self.alice, ScriptedPeer(self.world.internet, name, clock=self.world.clock))
+
     async def visit(self) -> Visitor:
         """A connection of the peer's, to send bytes on."""
         stream: trio.abc.Stream = await self.peer.host.network.connect(
@@ -89,9 +97,9 @@ class Siege:
     async def enter(self, room: str) -> None:
         """Mallory joins a room of alice's, and what she forges from now on is for it."""
         self.room = room
-        outlook = cast("World", _Outlook(self, {"peer.test": self.peer.key}))
+        outlook = cast("World", _Outlook(self, {self.peer.name: self.peer.key}))
         made = self.forger.made if hasattr(self, "forger") else 0  # no event id is used in two rooms
-        self.forger = Forger(outlook, "peer.test", "one.test", room, made)
+        self.forger = Forger(outlook, self.peer.name, "one.test", room, made)
         join = self.member({"membership": "join"})
         uri = f"{V2}/send_join/{seg(room)}/{seg(self.id_of(join))}"
         status, answer = await self.ask("PUT", uri, join)
@@ -105,18 +113,19 @@ class Siege:
         content: JsonObject | None = None,
         state_key: str | None = None,
         *,
-        sender: str = MALLORY,
+        sender: str | None = None,
         **options: Any,
     ) -> JsonObject:
         """Right in all but hash and signature, unless told otherwise."""
         content = {"msgtype": "m.text", "body": "hello"} if content is None else content
-        return self.forger.draft(type, sender, content, state_key, **options)
+        return self.forger.draft(type, sender or self.user, content, state_key, **options)
 
     def event(self, *args: Any, **options: Any) -> JsonObject:
         """The same, hashed and signed."""
         return self.seal(self.draft(*args, **options))
 
-    def member(self, content: JsonObject, user: str = MALLORY, **options: Any) -> JsonObject:
+    def member(self, content: JsonObject, user: str | None = None, **options: Any) -> JsonObject:
+        user = user or self.user
         return self.event("m.room.member", content, user, sender=user, **options)
 
     def seal(self, pdu: JsonObject) -> JsonObject:
@@ -136,7 +145,7 @@ class Siege:
 
     async def send_body(self, fields: Mapping[str, Any], **options: Any) -> tuple[int, Any]:
         uri = f"{V1}/send/t{next(self._txns)}"
-        content = {"origin": "peer.test", "origin_server_ts": self.world.clock.now_ms(), **fields}
+        content = {"origin": self.peer.name, "origin_server_ts": self.world.clock.now_ms(), **fields}
         answer = await self.ask("PUT", uri, content, **options)
         await self.rest()
         return answer

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server that sends without end (many have been slowed down by one, without a number): the others hardly
+notice.
+
+Counted, not timed: how much of the loud one's is done between the sending of a quiet one's and its being
+done.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from minihs.rooms import receive, tasks, transactions
+from minihs.store.events import Outcome
+from minihs.testing.clock import run_virtual
+from tests.advisories.kit import V1, JsonObject, Siege, siege
+
+QUIET = "quiet.test"
+
+
+def transactions_full(at: Siege, count: int) -> list[JsonObject]:
+    """Messages for so many transactions; of one each follows the one before, whichever comes first."""
+    made: list[JsonObject] = []
+    start = at.forger.tips
+    for _ in range(count):
+        last = start
+        for _ in range(50):
+            made.append(at.event(prev=last))
+            last = [at.id_of(made[-1])]
+    return made
+
+
+def arrivals(at: Siege) -> list[str]:
+    """Ids of timeline events of all rooms, in the order in which they were taken in."""
+    rows = at.rooms.parts.db.read.execute(
+        "SELECT i.event_id FROM events e JOIN event_ids i USING (event_nid) "
+        "WHERE e.arrival IS NOT NULL AND e.arrival > 0 ORDER BY e.arrival"
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
+async def overtaken(loud: Siege, quiet: Siege, pdus: list[JsonObject]) -> int:
+    """How many of the loud one's PDUs, of which all are under way, come in before the quiet one's."""
+    wanted = quiet.event()
+    wanted_id, ids, before = quiet.id_of(wanted), {loud.id_of(pdu) for pdu in pdus}, 0
+
+    async def flood(number: int, part: list[JsonObject]) -> None:
+        status, _ = await loud.ask("PUT", f"{V1}/send/loud{number}", {"pdus": part})
+        assert status == 200
+
+    async with trio.open_nursery() as nursery:
+        for start in range(0, len(pdus), 50):
+            nursery.start_soon(flood, start, pdus[start : start + 50])
+        while not ids & set(arrivals(loud)):
+            await trio.lowlevel.checkpoint()
+        before = len(ids & set(arrivals(loud)))
+        status, answer = await quiet.ask("PUT", f"{V1}/send/quiet", {"pdus": [wanted]})
+        assert (status, answer) == (200, {"pdus": {wanted_id: {}}})
+    await loud.rest()
+    assert loud.outcome(wanted_id) is Outcome.ACCEPTED
+    order = arrivals(loud)
+    assert set(order) >= ids
+    return len(ids & set(order[: order.index(wanted_id)])) - before
+
+
+async def test_in_another_room(tmp_path: Path) -> None:
+    async with siege(tmp_path) as loud:
+        quiet = loud.another(QUIET)
+        await quiet.enter(await loud.alice.create_room(preset="public_chat"))
+        assert await overtaken(loud, quiet, transactions_full(loud, 12)) <= receive.BATCH_SIZE
+
+
+async def test_in_the_same_room(tmp_path: Path) -> None:
+    async with siege(tmp_path) as loud:
+        quiet = loud.another(QUIET)
+        await quiet.enter(loud.room)
+        assert await overtaken(loud, quiet, transactions_full(loud, 12)) <= 3 * receive.BATCH_SIZE
+
+
+async def test_messages_to_devices(tmp_path: Path) -> None:
+    async with siege(tmp_path) as loud:
+        quiet = loud.another(QUIET)
+        await quiet.enter(loud.room)
+        device = loud.alice.device_id
+
+        def edu(at: Siege, number: int) -> JsonObject:
+            messages = {loud.alice.user_id: {device: {"n": number}}}
+            content = {"sender": at.user, "type": "x.y", "message_id": f"m{number}", "messages": messages}
+            return {"edu_type": "m.direct_to_device", "content": content}
+
+        async def flood(start: int) -> None:
+            edus = [edu(loud, number) for number in range(start, start + 100)]
+            status, _ = await loud.ask("PUT", f"{V1}/send/loud{start}", {"pdus": [], "edus": edus})
+            assert status == 200
+
+        async with trio.open_nursery() as nursery:
+            for start in range(0, 2000, 100):
+                nursery.start_soon(flood, start)
+            await trio.lowlevel.checkpoint()
+            await quiet.ask("PUT", f"{V1}/send/quiet", {"pdus": [], "edus": [edu(quiet, 9999)]})
+        await trio.sleep(10)
+        senders: list[str] = []
+        while len(senders) < 2001:
+            events = (await loud.alice.sync())["to_device"]["events"]
+            assert events
+            senders += [event["sender"] for event in events]
+        # Its turn comes with the next hundred after those that were being dealt with.
+        assert senders.index(quiet.user) < 1000
+        numbers = [sender for sender in senders if sender == loud.user]
+        assert len(numbers) == 2000
+
+
+async def test_it_has_no_more_than_its_share_of_the_inbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "MAX_INBOX_OF_SERVER", 60)
+    async with siege(tmp_path) as loud:
+        quiet = loud.another(QUIET)
+        await quiet.enter(loud.room)
+        orphans = [loud.event(prev=["$" + f"{n}".rjust(43, "x")]) for n in range(100)]
+        for verb in ("state_ids", "event"):
+            loud.peer.on("GET", f"{V1}/{verb}/", {"errcode": "M_NOT_FOUND"})
+        statuses = [(await loud.send_body({"pdus": orphans[start : start + 30]}))[0] for start in (0, 30, 60)]
+        assert statuses == [200, 200, 429]
+        status, answer = await loud.send_body({"pdus": orphans[60:61]})
+        assert (status, answer["errcode"]) == (429, "M_LIMIT_EXCEEDED")
+        assert answer["retry_after_ms"] > 0
+        pdu = quiet.event()
+        assert await quiet.send(pdu) == {quiet.id_of(pdu): {}}
+
+
+@pytest.mark.parametrize(("took", "rest"), [(0.0, 0.0), (0.004, 0.0), (0.2, 0.2), (30.0, tasks.MAX_REST)])
+def test_a_room_that_is_dear_to_work_on_rests_as_long_as_it_worked(took: float, rest: float) -> None:
+    async def work() -> Any:
+        started = trio.current_time()
+        await trio.sleep(took)
+        ended = trio.current_time()
+        await tasks.give_way(started)
+        return trio.current_time() - ended
+
+    assert run_virtual(work) == pytest.approx(rest, abs=1e-6)
