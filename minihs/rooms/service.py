@@ -131,11 +131,17 @@ class Rooms:
     # -- for clients -------------------------------------------------------------------------------
 
     async def create(self, creator: str, request: JsonObject) -> str:
-        """POST /createRoom. Returns the room id. An invite that fails is logged; the room stays."""
+        """POST /createRoom. Returns the room id.
+
+        M_INVITE_BLOCKED, and no room, if one of our own users wants no invites. An invite that fails later is
+        logged; the room stays.
+        """
         parts = self.parts
         made = plan(
             request, creator=creator, our_name=parts.our_name, default_version=parts.default_room_version
         )
+        for target in made.invites:
+            self._users.check_may_invite(creator, target)
         room_id = await self.sending.create(creator, made, self._users.member_profile(creator))
         content: JsonObject = {"is_direct": True} if made.is_direct else {}
         for target in made.invites:

@@ -157,6 +157,12 @@ async def test_who_wants_no_invites_gets_none(home: TestHome) -> None:
     room = await alice.room(preset="private_chat")
     refusal = await alice.ask("POST", f"/rooms/{room}/invite", {"user_id": bob.user_id})
     assert (refusal.status, refusal.json["errcode"]) == (403, "M_INVITE_BLOCKED")
+    member = f"/rooms/{room}/state/m.room.member/{bob.user_id}"
+    refusal = await alice.ask("PUT", member, {"membership": "invite"})
+    assert (refusal.status, refusal.json["errcode"]) == (403, "M_INVITE_BLOCKED")
+    refusal = await alice.ask("POST", "/createRoom", {"invite": ["@carol:example.org", bob.user_id]})
+    assert (refusal.status, refusal.json["errcode"]) == (403, "M_INVITE_BLOCKED")
+    assert (await alice.get("/joined_rooms"))["joined_rooms"] == [room]
     await bob.put(path, {})
     await alice.post(f"/rooms/{room}/invite", {"user_id": bob.user_id})
 
