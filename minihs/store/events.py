@@ -11,6 +11,7 @@ from typing import Any
 
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
+from minihs.matrix.hashes import has_right_content_hash
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.store import ids, relations, search
 from minihs.store.database import Reader, Tx
@@ -193,10 +194,12 @@ def insert(
             version,
         ),
     ).rowcount
-    tx.execute(
+    is_new = tx.execute(
         "INSERT OR IGNORE INTO event_json (event_nid, json) VALUES (?, ?)",
         (nid, pack(canonical.dumps(event.json))),
-    )
+    ).rowcount
+    if written and not is_new:
+        _make_whole(tx, nid, event)
     if not outlier:
         for prev_id in event.prev_events:
             tx.execute(
@@ -208,6 +211,22 @@ def insert(
         if arrival is not None and arrival < 0:
             search.index_history(tx, nid, event)
     return nid
+
+
+def _make_whole(tx: Tx, nid: int, event: Event) -> None:
+    """An outlier may have come in its redacted form, from a server that would not or might not show more."""
+    row = tx.execute(
+        "SELECT json FROM event_json JOIN events USING (event_nid) "
+        "WHERE event_nid = ? AND redacted_by IS NULL",
+        (nid,),
+    ).fetchone()
+    if row is None:
+        return
+    kept = Event.from_store(canonical.loads(unpack(row[0])), event.version, event.event_id)
+    if kept.content != event.content and has_right_content_hash(event) and not has_right_content_hash(kept):
+        tx.execute(
+            "UPDATE event_json SET json = ? WHERE event_nid = ?", (pack(canonical.dumps(event.json)), nid)
+        )
 
 
 def connect(tx: Tx, room_nid: int, nid: int, *, tip: bool, retired: Iterable[int] = ()) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError
-from minihs.matrix.event import build_event
+from minihs.matrix.event import Event, build_event
 from minihs.matrix.hashes import event_id_of
 from minihs.matrix.room_versions import ROOM_VERSIONS
+from minihs.rooms.admission import Source
+from minihs.rooms.placement import add_outlier
 from minihs.store.events import Outcome
 from tests.rooms.forge import inbox_of, rows_of
 from tests.rooms.hostile_paths import ALICE, EVE, VIC, Scene, scenes
@@ -285,3 +287,28 @@ async def _invite_as(world: World, room_id: str, version: str) -> None:
     )
     v = world.servers["v.test"]
     await v.invites.receive("e.test", room_id, event.event_id, version, event.json, [])
+
+
+@pytest.mark.parametrize("version", ["6", "12"])
+async def test_an_event_that_was_first_shown_redacted_is_kept_whole_when_it_comes_whole(
+    tmp_path: Path, version: str
+) -> None:
+    async with scenes(tmp_path, version) as scene:
+        first, later = scene.good(), scene.good()
+        head = scene.victim.parts.take_head(scene.room_id)
+        batch = scene.victim.parts.batch(head)
+        create = head.create_event(scene.victim.parts.graph)
+        for pdu, _ in (first, later):
+            event = Event.from_wire(pdu, head.version)
+            add_outlier(batch, event.redacted(), 1, create, Source.STATE)
+        await batch.commit()
+        # Of the second there is a redaction meanwhile: that stays.
+        await scene.world.servers["h.test"].redact(ALICE, scene.room_id, later[1], {}, None, None)
+        await scene.world.deliver()
+        for pdu, _ in (first, later):
+            await scene.world.send("e.test", "v.test", [pdu])
+        for (pdu, event_id), content in ((first, first[0]["content"]), (later, {})):
+            found = stored(scene.victim, event_id)
+            assert found is not None
+            assert (found.outlier, found.event.content) == (False, content), pdu
+            assert event_id in timeline_of(scene.victim, scene.room_id)
