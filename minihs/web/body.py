@@ -10,8 +10,6 @@ well.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -27,10 +25,10 @@ CHUNKS_IN_FLIGHT = 4
 """Chunks (≤ 64 KiB each) taken from the connection and not yet read by the handler."""
 
 WHOLE_BODY_SECONDS = 60.0
-"""A body that is read whole must have arrived by then."""
+"""A body that is read whole must have arrived by then: no chunk that comes later is taken."""
 
 NEXT_CHUNK_SECONDS = 30.0
-"""A streamed body must make some progress within this time."""
+"""A body must make some progress within this time."""
 
 
 class Inbox:
@@ -55,9 +53,12 @@ class Inbox:
             self._notify()
 
     async def take(self) -> ASGIReceiveEvent:
-        """For the handler; waits while there is nothing."""
+        """For the handler; waits while there is nothing. 408 if nothing comes within NEXT_CHUNK_SECONDS."""
         while not self._messages:
-            await self._change()
+            with trio.move_on_after(NEXT_CHUNK_SECONDS) as scope:
+                await self._change()
+            if scope.cancelled_caught:
+                raise too_slow()
         message = self._messages.popleft()
         self._notify()
         return message
@@ -96,13 +97,12 @@ class BoundedBody(TrioBody):
 
     async def read(self, cap: int) -> bytes:
         """The whole body, at most `cap` bytes."""
-        chunks = self.stream(cap)
         end = trio.current_time() + WHOLE_BODY_SECONDS
         data = bytearray()
-        with in_time() as scope:
-            while chunk := await chunks.take():
-                data += chunk
-                scope.deadline = min(end, trio.current_time() + NEXT_CHUNK_SECONDS)
+        async for chunk in self.stream(cap):
+            data += chunk
+            if trio.current_time() > end:
+                raise too_slow()
         return bytes(data)
 
     async def next_chunk(self) -> bytes:
@@ -132,29 +132,17 @@ class Chunks:
         return self
 
     async def __anext__(self) -> bytes:
-        with in_time():
-            chunk = await self.take()
+        chunk = await self._body.next_chunk()
         if not chunk:
             raise StopAsyncIteration
-        return chunk
-
-    async def take(self) -> bytes:
-        """The next one; b"": there are no more."""
-        chunk = await self._body.next_chunk()
         self._left -= len(chunk)
         if self._left < 0:
             raise too_large()
         return chunk
 
 
-@contextmanager
-def in_time() -> Iterator[trio.CancelScope]:
-    """408 if nothing comes within NEXT_CHUNK_SECONDS, or by the deadline that the scope is given."""
-    try:
-        with trio.fail_after(NEXT_CHUNK_SECONDS) as scope:
-            yield scope
-    except trio.TooSlowError:
-        raise MatrixError(408, "M_UNKNOWN", "The request's body did not arrive in time.") from None
+def too_slow() -> MatrixError:
+    return MatrixError(408, "M_UNKNOWN", "The request's body did not arrive in time.")
 
 
 class BoundedRequest(TrioRequest):

@@ -17,6 +17,7 @@ first answer. So this module builds from its `TCPServer`, `H11Protocol` and `HTT
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -224,7 +225,24 @@ class Connection(TCPServer):
         finally:
             self.send_lock.release()
 
+    def _send_now(self, data: memoryview) -> int:
+        """How much a plain socket takes without waiting: mostly all of a short answer, and then there is no
+        need for a deadline, nor to go round the loop."""
+        if not isinstance(self.stream, trio.SocketStream):
+            return 0
+        try:
+            return os.write(self.stream.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._broken = self._close_wanted = True
+            self._reading.cancel()
+            return len(data)
+
     async def _send_slice(self, data: memoryview) -> None:
+        data = data[self._send_now(data) :]
+        if not data:
+            return
         # Shielded, because half a slice would be garbage to the client; the deadline bounds it.
         deadline = min(trio.current_time() + SEND_SECONDS, self._cut_off)
         self._sending = trio.CancelScope(deadline=deadline, shield=True)
@@ -265,23 +283,19 @@ class Handlers(TaskGroup):
         scope: Scope,
         send: Callable[[ASGISendEvent | None], Awaitable[None]],
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
-        inbox, connected = Inbox(), trio.CancelScope()
+        inbox = Inbox()
 
         async def answer(message: ASGISendEvent | None) -> None:
             inbox.close()  # our handlers answer when they have read what they want
             await send(message)
 
-        async def run() -> None:
-            with connected:
-                await run_app(app, config, scope, inbox.take, answer, refuse_threads, refuse_threads)
-
         async def put(message: ASGIReceiveEvent) -> None:
-            if message["type"] == "http.disconnect":
-                connected.cancel()
+            if message["type"] == "http.disconnect" and self._nursery is not None:
+                self._nursery.cancel_scope.cancel()  # without its client, the connection is over as well
             else:
                 await inbox.put(message)
 
-        self.spawn(run)
+        self.spawn(run_app, app, config, scope, inbox.take, answer, refuse_threads, refuse_threads)
         return put
 
 
