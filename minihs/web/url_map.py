@@ -48,7 +48,7 @@ class UrlMap:
         for a method that the path does not have. HEAD is GET without the body."""
         wanted = "GET" if method == "HEAD" else method
         found_path = False
-        for node, values in _walk(self._root, path.split(b"/"), 0, ()):
+        for node, values in self._ends(path.split(b"/")):
             for route, names in node.served.values():
                 if route.api not in apis:
                     continue
@@ -57,19 +57,24 @@ class UrlMap:
                     return route, {name: _decode(value) for name, value in zip(names, values, strict=True)}
         raise unrecognized(405 if found_path else 404)
 
-
-def _walk(
-    node: _Node, segments: Sequence[bytes], at: int, values: tuple[bytes, ...]
-) -> Iterator[tuple[_Node, tuple[bytes, ...]]]:
-    if at == len(segments):
-        yield node, values
-        return
-    segment = segments[at]
-    fixed = node.fixed.get(segment)
-    if fixed is not None:
-        yield from _walk(fixed, segments, at + 1, values)
-    if node.parameter is not None and segment:
-        yield from _walk(node.parameter, segments, at + 1, (*values, segment))
+    def _ends(self, segments: Sequence[bytes]) -> Iterator[tuple[_Node, tuple[bytes, ...]]]:
+        """Where the path may end, with the values of the parameters on the way; the most fixed first."""
+        waiting: list[tuple[_Node, int, tuple[bytes, ...]]] = [(self._root, 0, ())]
+        while waiting:
+            node, at, values = waiting.pop()
+            for segment in segments[at:]:
+                at += 1
+                fixed, parameter = node.fixed.get(segment), node.parameter if segment else None
+                if fixed is not None:
+                    if parameter is not None:
+                        waiting.append((parameter, at, (*values, segment)))
+                    node = fixed
+                elif parameter is not None:
+                    node, values = parameter, (*values, segment)
+                else:
+                    break
+            else:
+                yield node, values
 
 
 def _decode(segment: bytes) -> str:
