@@ -190,10 +190,12 @@ class Unread:
             rows_now = timeline.rows_of(db, [item.nid for item in older])
             older = [item for item in older if rows_now[item.nid].redacted_by is None]
         unread = [*older, *newer]
-        if older is kept.notifying and len(unread) <= MAX_COUNTED:
-            return _Kept(kept.basis, read, upto, unread, _count(kept.counts, newer))
-        unread = unread[-MAX_COUNTED:]
-        return _Kept(kept.basis, read, upto, unread, _count({}, unread))
+        dropped, unread = unread[:-MAX_COUNTED], unread[-MAX_COUNTED:]
+        if older is kept.notifying:
+            counts = _count(_count(kept.counts, newer), dropped, -1)
+        else:
+            counts = _count({}, unread)
+        return _Kept(kept.basis, read, upto, unread, counts)
 
     def _room(self, db: Reader, user_id: str, room_nid: int) -> _Room:
         group = timeline.state_at_pos(db, room_nid, NEWEST)
@@ -290,11 +292,15 @@ def _is_read(item: Notifying, read: Mapping[str, int]) -> bool:
     return item.arrival <= max(read.get(UNTHREADED, 0), read.get(item.thread, 0))
 
 
-def _count(counted: Mapping[str, Counts], more: Sequence[Notifying]) -> dict[str, Counts]:
+def _count(counted: Mapping[str, Counts], items: Sequence[Notifying], step: int = 1) -> Mapping[str, Counts]:
+    """The counts with some items more, or (`step` -1) fewer."""
+    if not items:
+        return counted
     counts = dict(counted)
-    for item in more:
-        notify, highlight = counts.get(item.thread, (0, 0))
-        counts[item.thread] = Counts(notify + 1, highlight + item.outcome.highlight)
+    for item in items:
+        notify, highlight = counts.pop(item.thread, (0, 0))
+        if notify + step > 0:
+            counts[item.thread] = Counts(notify + step, highlight + step * item.outcome.highlight)
     return counts
 
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import pytest
+
 from minihs.matrix import push_rules as rules
 from minihs.store import push_rules
+from minihs.sync import unread
 from tests.sync.world import ALICE, BOB, CAROL, Json, World
 
 THREADED: Json = {"room": {"timeline": {"unread_thread_notifications": True}}}
@@ -47,6 +50,22 @@ async def test_a_mention_highlights(world: World) -> None:
     await world.say(ALICE, room, "you", **{"m.mentions": {"user_ids": [BOB]}})
     await world.say(ALICE, room, "not you", **{"m.mentions": {"user_ids": [CAROL]}})
     assert counts(await world.sync(BOB), room) == (2, 1)
+
+
+async def test_of_too_many_unread_the_newest_are_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "MAX_COUNTED", 3)
+    room = await two_in_a_room(world)
+    since = (await world.sync(BOB))["next_batch"]
+    told = []
+    for number in range(5):
+        mentioned = BOB if number in (0, 4) else CAROL
+        await world.say(ALICE, room, str(number), **{"m.mentions": {"user_ids": [mentioned]}})
+        answer = await world.sync(BOB, since)
+        since = answer["next_batch"]
+        told.append(counts(answer, room))
+    assert told == [(1, 1), (2, 1), (3, 1), (3, 0), (3, 1)]
 
 
 async def test_room_mentions_need_the_power_for_it(world: World) -> None:
