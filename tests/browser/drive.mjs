@@ -25,7 +25,7 @@ const server = createServer(async (request, response) => {
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
 const pageUrl = `http://127.0.0.1:${server.address().port}/page.html`;
 
-async function open(name, search) {
+async function open(name, url) {
   const profile = await mkdtemp(join(tmpdir(), "minihs-browser-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM,
@@ -39,7 +39,7 @@ async function open(name, search) {
     if (message.type() === "error") console.log(`[${name} console] ${message.text()}`);
   });
   page.on("pageerror", (error) => console.log(`[${name} error] ${error}`));
-  await page.goto(pageUrl + search);
+  await page.goto(url);
   return { name, page, close: async () => { await context.close(); await rm(profile, { recursive: true, force: true }); } };
 }
 
@@ -80,8 +80,8 @@ async function step(text, work) {
 }
 
 const browsers = [];
-async function browser(name, search) {
-  const made = await open(name, search);
+async function browser(name, search, url = pageUrl + search) {
+  const made = await open(name, url);
   browsers.push(made);
   return made;
 }
@@ -100,6 +100,26 @@ const stories = {
     await status(a, "signed in");
     await step("the browser's message is still there", () => sees(a, "hello from the browser"));
     await step("the other one too", () => sees(a, "hello from the API"));
+  },
+  // The link that `minihs user invite` prints, and what it leads to.
+  async invitation() {
+    const a = await browser("invited", "", homeserver);
+    const fill = async (user, password, again) => {
+      await a.page.fill("[name=user]", user);
+      await a.page.fill("[name=password]", password);
+      await a.page.fill("[name=again]", again);
+      await a.page.click("button");
+    };
+    const told = (text) => a.page.locator("body", { hasText: text }).waitFor();
+    await fill(anna, annaPassword, "something else");
+    await step("a mistyped password is noticed", () => told("passwords differ"));
+    await fill("Not a name!", annaPassword, annaPassword);
+    await step("a name that can't be is refused", () => told("User names are made of"));
+    await fill(anna, annaPassword, annaPassword);
+    await step("the account is made", () => told(`Your account is @${anna}:`));
+    await a.page.reload();
+    await fill(berta, annaPassword, annaPassword);
+    await step("the link is good once", () => told("Registration is closed"));
   },
   // Both are browsers with the Rust crypto of matrix-js-sdk; Anna has a second one in the end.
   async everything() {
@@ -190,7 +210,7 @@ try {
   failed = true;
   console.log(`failed: ${error}`);
   for (const { name, page } of browsers) {
-    console.log(`${name}: ${await page.locator("#status").textContent()} | ${await page.locator("#messages").innerText()}`);
+    console.log(`${name}: ${await page.locator("body").innerText()}`);
     if (process.env.OUT) await page.screenshot({ path: join(process.env.OUT, `${name}.png`) });
   }
 } finally {

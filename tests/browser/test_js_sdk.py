@@ -8,9 +8,11 @@ without them the tests are skipped and say so.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from tests.browser.modules import install_modules, needs_node
 from tests.interop.kit.authority import Authority
 from tests.interop.kit.client import Client
 from tests.interop.kit.group import KINDS
-from tests.interop.kit.homeserver import Homeserver, Place, log_shown_on_failure
+from tests.interop.kit.homeserver import REPOSITORY, Homeserver, Place, log_shown_on_failure
 from tests.interop.kit.ports import free_port
 
 HERE = Path(__file__).parent
@@ -70,20 +72,26 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             yield running
 
 
-async def drive(story: str, server: Homeserver, people: tuple[str, str], out: Path) -> None:
-    """Runs a story of drive.mjs; people are localparts, their passwords those of the test's registration."""
+async def drive(story: str, url: str, people: list[str], out: Path) -> None:
+    """Runs a story of drive.mjs; the passwords are those of the test's registration."""
     arguments = [
-        argument for name in people for argument in (f"@{name}:{server.server_name}", f"password of {name}")
+        argument
+        for user in people
+        for argument in (user, f"password of {user.removeprefix('@').partition(':')[0]}")
     ]
     environment = {**os.environ, "CHROMIUM": chromium() or "", "OUT": str(out)}
     with trio.fail_after(STORY_SECONDS):
         done = await trio.run_process(
-            ["node", str(HERE / "drive.mjs"), story, server.base_url, *arguments],
+            ["node", str(HERE / "drive.mjs"), story, url, *arguments],
             env=environment,
             capture_stdout=True,
             check=False,
         )
     assert done.returncode == 0, done.stdout.decode()
+
+
+def users(server: Homeserver) -> list[str]:
+    return [f"@anna:{server.server_name}", f"@berta:{server.server_name}"]
 
 
 @pytest.fixture
@@ -113,7 +121,7 @@ async def test_one_signs_in_creates_a_room_talks_and_reloads(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(answer)
-        await drive("plain", server, ("anna", "berta"), tmp_path)
+        await drive("plain", server.base_url, users(server), tmp_path)
 
 
 async def test_two_people_and_all_that_a_client_does_with_a_room_encrypted_or_not(
@@ -122,4 +130,23 @@ async def test_two_people_and_all_that_a_client_does_with_a_room_encrypted_or_no
     """Cross-signing and recovery, text, pictures, replies, reactions, edits, redactions, receipts; all of it
     again after a reload, and on a second device.
     """
-    await drive("everything", server, ("anna", "berta"), tmp_path)
+    await drive("everything", server.base_url, users(server), tmp_path)
+
+
+async def test_an_invitation_leads_to_a_page_that_makes_an_account(
+    server: Homeserver, bundle: Path, tmp_path: Path
+) -> None:
+    if server.kind != "minihs":
+        pytest.skip("minihs user invite")
+    command = [sys.executable, "-m", "minihs", "user", "invite", "--config"]
+    config = str(server.place.folder / "minihs.toml")
+    made = await trio.run_process(
+        [*command, config], cwd=REPOSITORY, capture_stdout=True, capture_stderr=True
+    )
+    link = made.stdout.decode().strip().replace(f"https://{server.server_name}", server.base_url)
+    await drive("invitation", link, ["anna", "berta"], tmp_path)
+    http = server.http()
+    body = {"type": "m.login.password", "user": "anna", "password": "password of anna"}
+    login = await http.request("POST", "/_matrix/client/v3/login", body=json.dumps(body).encode())
+    await http.aclose()
+    assert login.status == 200
