@@ -79,6 +79,8 @@ class Batch:
         """event id → (topo, state after) of entries that have a place."""
         self.done: list[int] = []
         """Inbox rows that are dealt with."""
+        self.completed: list[Event] = []
+        """Events that we had in their redacted form only, whole."""
         self.also: Callable[[Tx], None] | None = None
         """More to write in the same commit, after the entries."""
         self.deferred: list[tuple[int, int]] = []
@@ -184,7 +186,9 @@ class Batch:
             self.graph.forget(entry.event.event_id)
             if entry.redaction_of is not None:
                 self.graph.forget(entry.redaction_of.event_id)
-        self.entries, self.done, self.deferred, self.also = [], [], [], None
+        for event in self.completed:
+            self.graph.forget(event.event_id)
+        self.entries, self.done, self.completed, self.deferred, self.also = [], [], [], [], None
         self._written = None
         self.placed.clear()
         self._heads.keep(self.head)
@@ -225,6 +229,8 @@ class Batch:
             self.head.room_nid = rooms.intern(tx, self.head.room_id, self.head.version.version)
         for entry in self.entries:
             nids[entry.event.event_id] = self._write_entry(tx, entry, groups)
+        for event in self.completed:
+            events.complete(tx, event)
         for seq in self.done:
             inbox.remove(tx, seq)
         for seq, not_before in self.deferred:

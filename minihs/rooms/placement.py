@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from minihs.matrix.auth_rules import redaction_allowed
 from minihs.matrix.event import Event
+from minihs.matrix.hashes import has_right_content_hash
 from minihs.rooms.admission import Source
 from minihs.rooms.authorise import Verdict, check_by_auth_events, judge
 from minihs.rooms.batch import Batch, Entry
@@ -42,6 +43,18 @@ def is_settled(graph: Graph, event_id: str) -> bool:
     """Nothing more is to be done about this event: it has its place, or was rejected for good."""
     stored = graph.stored(event_id)
     return stored is not None and (not stored.outlier or stored.outcome is Outcome.REJECTED)
+
+
+def completes(graph: Graph, event: Event) -> bool:
+    """Have we the event in its redacted form only, though nobody redacted it, and is this the whole?"""
+    stored = graph.stored(event.event_id)
+    return (
+        stored is not None
+        and stored.outcome is not Outcome.REJECTED
+        and stored.redacted_by is None
+        and not has_right_content_hash(stored.event)
+        and has_right_content_hash(event)
+    )
 
 
 def place_live(

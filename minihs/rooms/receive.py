@@ -22,7 +22,7 @@ from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.head import NotInRoom
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
-from minihs.rooms.placement import is_settled, missing_prevs
+from minihs.rooms.placement import completes, is_settled, missing_prevs
 from minihs.rooms.ties import MAX_ENDS, tie
 from minihs.store import inbox, rooms
 from minihs.store.errors import is_of_the_disk
@@ -158,6 +158,8 @@ class Receiver:
         settled = is_settled(batch.graph, event.event_id) or event.event_id in batch.placed
         if not settled and not gaps and missing_prevs(batch, event):
             return False
+        if settled and completes(batch.graph, event):
+            batch.completed.append(event)
         try:
             await self._gaps.take(batch, event, item.origin, item.received_ts, Source.TRANSACTION)
         except Defer as reason:

@@ -24,7 +24,7 @@ from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
 from minihs.rooms.acl import Acls
 from minihs.rooms.admission import Refused, Source, admit
 from minihs.rooms.parts import Parts
-from minihs.rooms.placement import is_settled
+from minihs.rooms.placement import completes, is_settled
 from minihs.rooms.receive import Receiver
 from minihs.store import events, inbox, memberships, rooms
 from minihs.store.database import Tx
@@ -197,7 +197,8 @@ class Transactions:
             return True
         room = rooms.get(self._parts.db.read, event.room_id)
         if room is not None and room.resident:
-            return not is_settled(self._parts.graph, event.event_id)
+            graph = self._parts.graph
+            return not is_settled(graph, event.event_id) or completes(graph, event)
         return (
             room is not None
             and event.type == "m.room.member"

@@ -213,20 +213,30 @@ def insert(
     return nid
 
 
-def _make_whole(tx: Tx, nid: int, event: Event) -> None:
-    """An outlier may have come in its redacted form, from a server that would not or might not show more."""
+def complete(tx: Tx, event: Event) -> None:
+    """An event of the timeline that we have in its redacted form only: this is the whole."""
+    nid = ids.intern_event(tx, event.event_id)
+    if _make_whole(tx, nid, event):
+        relations.index(tx, nid, event.event_id, event.json)
+        search.index_old(tx, nid, event.json)
+
+
+def _make_whole(tx: Tx, nid: int, event: Event) -> bool:
+    """An event may have come in its redacted form, from a server that would not or might not show more. False
+    if it did not, or was redacted here.
+    """
     row = tx.execute(
         "SELECT json FROM event_json JOIN events USING (event_nid) "
         "WHERE event_nid = ? AND redacted_by IS NULL",
         (nid,),
     ).fetchone()
     if row is None:
-        return
+        return False
     kept = Event.from_store(canonical.loads(unpack(row[0])), event.version, event.event_id)
-    if kept.content != event.content and has_right_content_hash(event) and not has_right_content_hash(kept):
-        tx.execute(
-            "UPDATE event_json SET json = ? WHERE event_nid = ?", (pack(canonical.dumps(event.json)), nid)
-        )
+    if kept.content == event.content or not has_right_content_hash(event) or has_right_content_hash(kept):
+        return False
+    tx.execute("UPDATE event_json SET json = ? WHERE event_nid = ?", (pack(canonical.dumps(event.json)), nid))
+    return True
 
 
 def connect(tx: Tx, room_nid: int, nid: int, *, tip: bool, retired: Iterable[int] = ()) -> None:

@@ -312,3 +312,34 @@ async def test_an_event_that_was_first_shown_redacted_is_kept_whole_when_it_come
             assert found is not None
             assert (found.outlier, found.event.content) == (False, content), pdu
             assert event_id in timeline_of(scene.victim, scene.room_id)
+
+
+@pytest.mark.parametrize("version", ["6", "12"])
+async def test_who_passes_on_an_event_redacted_does_not_hide_it_for_good(
+    tmp_path: Path, version: str
+) -> None:
+    async with scenes(tmp_path, version) as scene:
+        h = scene.world.servers["h.test"]
+        said = await h.send(ALICE, scene.room_id, "m.room.message", {"body": "what Alice said"})
+        gone = await h.send(ALICE, scene.room_id, "m.room.message", {"body": "what she took back"})
+        whole = {each: h.parts.graph.event(each) for each in (said, gone)}
+        for event in whole.values():
+            assert event is not None
+            assert await scene.world.send("e.test", "v.test", [event.redacted().json]) == {
+                "pdus": {event.event_id: {}}
+            }
+            assert scene.victim.serving.event("h.test", event.event_id)["content"] == {}
+        shown = timeline_of(scene.victim, scene.room_id)
+        redaction = await h.redact(ALICE, scene.room_id, gone, {}, None, None)
+        await scene.world.deliver()
+        again = [event.json for event in whole.values() if event is not None]
+        await scene.world.send("e.test", "v.test", again)
+        for event_id, content in ((said, {"body": "what Alice said"}), (gone, {})):
+            found = stored(scene.victim, event_id)
+            assert found is not None
+            assert found.event.content == content
+        assert timeline_of(scene.victim, scene.room_id) == [*shown, redaction]
+        # Nobody can make it another.
+        forged = {**whole[said].json, "content": {"body": "what Eve says"}}  # type: ignore[union-attr]
+        await scene.world.send("e.test", "v.test", [forged])
+        assert scene.victim.serving.event("h.test", said)["content"] == {"body": "what Alice said"}
