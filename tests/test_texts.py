@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+from minihs.cli import limits as cli_limits
 from minihs.web import rate_limits
 
 ROOT = Path(__file__).parent.parent
@@ -39,24 +39,17 @@ UNITS = (1, 1000, 1024, 1024**2, 60, 3600_000, 24 * 3600_000)
 
 def limits() -> list[tuple[str, str, str]]:
     """(module, constant, what the text says) of every row of docs/limits.md."""
-    text = (ROOT / "docs" / "limits.md").read_text()
-    rows = re.findall(r"^\| .+ \| (.+) \| (`.+`) \|$", text, re.M)
-    found = []
-    for said, where in rows:
-        module = ""
-        for name in re.findall(r"`([^`]+)`", where):
-            if name.endswith(".py"):
-                module = name
-            else:
-                found.append((module, name, said))
-    return found
+    return [
+        (module, name, row.said)
+        for row in cli_limits.table(cli_limits.text())
+        for module, name in row.constants
+    ]
 
 
 @pytest.mark.parametrize(("module", "name", "said"), limits())
 def test_a_documented_limit_is_the_limit(module: str, name: str, said: str) -> None:
-    imported = importlib.import_module("minihs." + module.removesuffix(".py").replace("/", "."))
     numbers = {float(text) for text in re.findall(r"[\d.]+", re.sub(r"(?<=\d),(?=\d)", "", said))}
-    value = getattr(imported, name)
+    value = cli_limits.value_of(module, name)
     values = value.values() if isinstance(value, dict) else [value]
     assert any(each / unit in numbers for each in values for unit in UNITS), f"{name} is {value}"
 

@@ -86,6 +86,10 @@ def make_parser() -> argparse.ArgumentParser:
     test.add_argument("--config", type=Path, help=CONFIG_HELP)
     test.set_defaults(verb=do_push_test)
     add_federation_verbs(verbs)
+
+    limits = verbs.add_parser("limits", help="every bound of this server", allow_abbrev=False)
+    limits.add_argument("--json", action="store_true", help="for tools")
+    limits.set_defaults(verb=do_limits)
     return parser
 
 
@@ -193,6 +197,12 @@ def do_peers_retry(options: argparse.Namespace) -> int:
     from minihs.cli import peers
 
     return peers.retry(options.config, options.host)
+
+
+def do_limits(options: argparse.Namespace) -> int:
+    from minihs.cli import limits
+
+    return limits.show(as_json=options.json)
 
 
 def do_keys_rotate(options: argparse.Namespace) -> int:
