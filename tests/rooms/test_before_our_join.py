@@ -75,7 +75,9 @@ async def test_a_late_event_does_not_bring_old_ones_in_as_news(
         for _ in range(30):
             if not await c.backfill(room_id, before=(10**9, 0), limit=20):
                 break
-        assert {*said, late, new} <= set(timeline_of(c, room_id))
+        shown = timeline_of(c, room_id)
+        assert {*said, late, new} <= set(shown)
+        assert [each for each in shown if each in said] == said
         assert all(stored(c, event_id) is not None for event_id in timeline_of(a, room_id))
         invariants.check(c, room_id)
 
