@@ -60,6 +60,24 @@ def make_parser() -> argparse.ArgumentParser:
     init.add_argument("--data-dir", default="minihs-data", help="(default: minihs-data)")
     init.set_defaults(verb=do_init)
 
+    add_user_verbs(verbs)
+
+    push = verbs.add_parser("push", help="notifications", allow_abbrev=False).add_subparsers(
+        metavar="VERB", required=True
+    )
+    test = push.add_parser("test", help="try the push gateways of a user's apps", allow_abbrev=False)
+    test.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
+    test.add_argument("--config", type=Path, help=CONFIG_HELP)
+    test.set_defaults(verb=do_push_test)
+    add_federation_verbs(verbs)
+
+    limits = verbs.add_parser("limits", help="every bound of this server", allow_abbrev=False)
+    limits.add_argument("--json", action="store_true", help="for tools")
+    limits.set_defaults(verb=do_limits)
+    return parser
+
+
+def add_user_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     user = verbs.add_parser("user", help="manage accounts", allow_abbrev=False).add_subparsers(
         metavar="VERB", required=True
     )
@@ -77,20 +95,14 @@ def make_parser() -> argparse.ArgumentParser:
     invite.add_argument("--days", type=int, default=7, help="how long it is good (default: 7)")
     invite.add_argument("--config", type=Path, help=CONFIG_HELP)
     invite.set_defaults(verb=do_user_invite)
-
-    push = verbs.add_parser("push", help="notifications", allow_abbrev=False).add_subparsers(
-        metavar="VERB", required=True
+    password = user.add_parser("password", help="set a forgotten password anew", allow_abbrev=False)
+    password.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
+    password.add_argument("--log-out", action="store_true", help="all devices have to log in anew")
+    password.add_argument(
+        "--password-stdin", action="store_true", help="read the password from standard input, do not ask"
     )
-    test = push.add_parser("test", help="try the push gateways of a user's apps", allow_abbrev=False)
-    test.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
-    test.add_argument("--config", type=Path, help=CONFIG_HELP)
-    test.set_defaults(verb=do_push_test)
-    add_federation_verbs(verbs)
-
-    limits = verbs.add_parser("limits", help="every bound of this server", allow_abbrev=False)
-    limits.add_argument("--json", action="store_true", help="for tools")
-    limits.set_defaults(verb=do_limits)
-    return parser
+    password.add_argument("--config", type=Path, help=CONFIG_HELP)
+    password.set_defaults(verb=do_user_password)
 
 
 def add_federation_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -159,6 +171,14 @@ def do_user_invite(options: argparse.Namespace) -> int:
     from minihs.cli import user
 
     return user.invite(options.config, options.days)
+
+
+def do_user_password(options: argparse.Namespace) -> int:
+    from minihs.cli import user
+
+    return user.password(
+        options.config, options.name, log_out=options.log_out, password_stdin=options.password_stdin
+    )
 
 
 def do_push_test(options: argparse.Namespace) -> int:

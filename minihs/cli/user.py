@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`minihs user add` and `minihs user invite`: accounts, whether or not the server is running.
+"""`minihs user add`, `invite` and `password`: accounts, whether or not the server is running.
 
 One process at a time has the database open. So a running server is asked, through the socket in its data
 folder, and does it itself; without one, the database is opened here.
@@ -39,6 +39,28 @@ def add(path: Path | None, name: str, *, is_admin: bool, password_stdin: bool) -
         return 1
     print(f"Made the account {user_id}{', an administrator' if is_admin else ''}.")
     return 0
+
+
+def password(path: Path | None, name: str, *, log_out: bool, password_stdin: bool) -> int:
+    """Set a forgotten password anew."""
+    config = settings.require(path)
+    user_id = f"@{local_name(name, config)}:{config.server_name}"
+    new = read_password(from_stdin=password_stdin)
+    body = {"user_id": user_id, "password": new, "log_out": log_out}
+    try:
+        if admin_socket.ask(config, "/_minihs/admin/users/password", body) is None:
+            trio.run(set_password_directly, config, user_id, new, log_out)
+    except MatrixError as refusal:
+        print(f"minihs: {refusal.message}", file=sys.stderr)
+        return 1
+    print(f"{user_id} has a new password{', and all devices are logged out' if log_out else ''}.")
+    return 0
+
+
+async def set_password_directly(config: Config, user_id: str, password: str, log_out: bool) -> None:
+    runtime = Runtime()
+    async with Database.open(config.database_path, runtime) as db:
+        await Users(db, runtime, config).reset_password(user_id, password, log_out=log_out)
 
 
 def invite(path: Path | None, days: int) -> int:

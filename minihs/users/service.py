@@ -82,6 +82,12 @@ class Users:
         user_id: str = answer["user_id"]
         return user_id
 
+    async def reset_password(self, user_id: str, password: str, *, log_out: bool) -> None:
+        """Give an account another password, for who forgot it. `log_out`: its devices have to log in anew."""
+        if not self.exists(user_id):
+            raise not_found("There is no such account on this server.")
+        await self.accounts.set_password(user_id, password, logout=log_out)
+
     def exists(self, user_id: str) -> bool:
         """An account of this server that was not deactivated."""
         return user_store.is_active(self._db.read, user_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`minihs user add` and `minihs user invite`, with the server down and with the server up."""
+"""`minihs user add`, `invite` and `password`, with the server down and with the server up."""
 
 from __future__ import annotations
 
@@ -124,6 +124,36 @@ async def test_an_invitation_made_while_the_server_is_down_or_up_makes_one_accou
         assert server.stop() == 0
     assert await stored(folder, "@carol:example.org") is not None
     assert await stored(folder, "@eve:example.org") is None
+
+
+def log_in(port: int, password: str) -> tuple[int, dict[str, Any]]:
+    body = {"type": "m.login.password", "user": "alice", "password": password}
+    return post(port, "/_matrix/client/v3/login", body)
+
+
+def test_a_forgotten_password_is_set_anew_with_the_server_down_or_up(folder: Path) -> None:
+    port = int(config.load(folder / "minihs.toml", {}).listen[0].tcp[1])
+    minihs("user", "add", "alice", "--password-stdin", cwd=folder, stdin="forgotten\n")
+    result = minihs("user", "password", "alice", "--password-stdin", cwd=folder, stdin="the second\n")
+    assert (result.returncode, result.stderr) == (0, "")
+    with serving(folder) as server:
+        server.wait_until_ready(port)
+        assert log_in(port, "forgotten")[0] == 403
+        status, login = log_in(port, "the second")
+        assert status == 200
+        token = login["access_token"]
+        name = "@alice:example.org"
+        result = minihs("user", "password", name, "--password-stdin", cwd=folder, stdin="third\n")
+        assert result.returncode == 0
+        assert log_in(port, "third")[0] == 200
+        openid = f"/_matrix/client/v3/user/{name}/openid/request_token"
+        assert post(port, openid, {}, token)[0] == 200  # still logged in
+        result = minihs("user", "password", name, "--log-out", "--password-stdin", cwd=folder, stdin="4th\n")
+        assert "logged out" in result.stdout
+        assert post(port, openid, {}, token)[0] == 401
+        result = minihs("user", "password", "nobody", "--password-stdin", cwd=folder, stdin="x\n")
+        assert result.returncode == 1
+        assert "no such account" in result.stderr
 
 
 @pytest.mark.parametrize("days", ["0", "366", "-1"])

@@ -30,6 +30,17 @@ async def add_user(call: Call) -> JsonObject:
     return {"user_id": user_id}
 
 
+@routes.post("/_minihs/admin/users/password", auth=NONE)
+async def reset_password(call: Call) -> JsonObject:
+    """{"user_id": ..., "password": ..., "log_out": false} -> {}"""
+    body = await call.json()
+    password = required_text(body, "password", limit=MAX_PASSWORD_BYTES)
+    await call.services.users.reset_password(
+        required_text(body, "user_id"), password, log_out=flag(body, "log_out")
+    )
+    return {}
+
+
 @routes.post("/_minihs/admin/invitations", auth=NONE)
 async def invite_user(call: Call) -> JsonObject:
     """{"days": 7} -> {"token": ..., "expires_ts": ...}: good for one account"""
