@@ -40,6 +40,14 @@ def get(db: Reader, user_id: str, type: str, room_id: str = GLOBAL) -> dict[str,
     return content
 
 
+def changed_at(db: Reader, user_id: str, type: str) -> int:
+    """`pos` at which some global account data was last written; 0: never."""
+    row = db.execute(
+        "SELECT pos FROM account_data WHERE user_id = ? AND room_id = '' AND type = ?", (user_id, type)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def put(tx: Tx, user_id: str, type: str, content: str, room_id: str = GLOBAL) -> None:
     """`content` is a JSON object. Clients see it with their next /sync."""
     tx.execute(

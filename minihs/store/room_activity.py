@@ -78,6 +78,22 @@ def of_user(db: Reader, user_id: str) -> list[RoomActivity]:
     ]
 
 
+def changed_between(db: Reader, user_id: str, since: int, upto: int) -> set[int]:
+    """Those of the user's joined rooms in which an event or the state is of since < pos ≤ upto."""
+    return {
+        row[0]
+        for row in db.execute(
+            "SELECT m.room_nid FROM memberships m INDEXED BY memberships_by_user "
+            "WHERE m.user_id = :user AND m.membership = 'join' AND ("
+            "EXISTS (SELECT 1 FROM events e INDEXED BY events_by_arrival WHERE e.room_nid = m.room_nid "
+            "        AND e.topo IS NOT NULL AND e.arrival > :since AND e.arrival <= :upto) "
+            "OR EXISTS (SELECT 1 FROM room_states s WHERE s.room_nid = m.room_nid "
+            "           AND s.pos > :since AND s.pos <= :upto))",
+            {"user": user_id, "since": since, "upto": upto},
+        ).fetchall()
+    }
+
+
 def last_bump(db: Reader, room_nid: int, after: int, upto: int) -> int | None:
     """Arrival of the last of BUMP_TYPES with after < arrival ≤ upto, among the room's newest events."""
     marks = ",".join("?" * len(BUMP_TYPES))

@@ -21,6 +21,9 @@ MAX_MEMBERS = 20_000
 MAX_ANSWERS = 8
 """Answers of one device that may be on their way: several clients of it, retries."""
 
+_NONE = 0
+"""No event has this number."""
+
 type Sent = dict[tuple[int, int], int]
 """(room_nid, key_nid) → event_nid of the membership event that was sent."""
 
@@ -48,6 +51,10 @@ class Delivery:
 
     def add(self, room_nid: int, key_nid: int, event_nid: int) -> None:
         self.added[room_nid, key_nid] = event_nid
+
+    def forget(self, room_nid: int) -> None:
+        """The client drops what it has of a room when it gets this answer. Call before `add`."""
+        self.added.update((each, _NONE) for each in self.known if each[0] == room_nid)
 
 
 class LazyMembers:

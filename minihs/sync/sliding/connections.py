@@ -11,11 +11,13 @@ Older positions than these two are unknown: the client starts over.
 
 A connection is saved when a client comes back, once a minute at most, and only after something was delivered:
 memory cards wear out. After a restart the client may so come with a later position than the one that was
-saved. Then it is sent again what came in between; that is allowed, and leaving something out would not be.
+saved. Then rooms in which something happened in between are told from the start once more; that is allowed,
+and leaving something out would not be.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -27,9 +29,10 @@ import orjson
 from minihs.matrix.errors import MatrixError
 from minihs.requester import Requester
 from minihs.runtime import Runtime
-from minihs.store import sliding, sync_rooms
+from minihs.store import account_data, room_activity, sliding, sync_rooms
 from minihs.store.database import Database
 from minihs.store.sliding import MAX_CONNECTIONS, SavedConnection
+from minihs.sync.room_list import GONE
 from minihs.sync.tokens import SlidingToken, SyncToken, parse_sliding_token
 
 MAX_IN_MEMORY = 200
@@ -46,12 +49,13 @@ class Known(NamedTuple):
     """What a client knows of a room."""
 
     upto: int
-    """Everything up to this position."""
+    """Everything up to this position. 0: it may have been told of the room, and is told all once more."""
     first: int
     """Of the timeline without a gap from this arrival on."""
     limit: int
     """The timeline_limit that this came of."""
-    is_dm: bool
+    is_dm: bool | None
+    """None: it was told something, we don't know what."""
     wishes: tuple[tuple[int, int], ...]
     """(number of a StateWish, position up to which it was fulfilled)."""
     receipts: int | None = None
@@ -151,7 +155,11 @@ class Connections:
         connection.saved_ms, connection.is_saved = now, True
         saved = SavedConnection(connection.number, token.answer, token.at.pos, _pack(connection))
         user_id, device_id = requester.user_id, requester.device_id
-        await self._db.write(lambda tx: sliding.save(tx, user_id, device_id, conn_id, saved, now=now))
+        try:
+            await self._db.write(lambda tx: sliding.save(tx, user_id, device_id, conn_id, saved, now=now))
+        except sqlite3.Error:
+            # A full disk, say: reading goes on, and this is tried again.
+            connection.is_saved = False
 
     def _load(self, key: tuple[str, str, str], token: SlidingToken) -> Connection:
         saved = sliding.load(self._db.read, *key)
@@ -167,7 +175,25 @@ class Connections:
             is_saved=True,
         )
         _unpack(saved.rooms, connection)
+        if token.answer > saved.answer:
+            self._allow_for(connection, key[0], saved.pos, token.at.pos)
         return connection
+
+    def _allow_for(self, connection: Connection, user_id: str, since: int, upto: int) -> None:
+        """Of what was told from when the connection was saved to the position that its client has, we know
+        nothing: not even of which rooms."""
+        db = self._db.read
+        rooms = room_activity.of_user(db, user_id)
+        unsure = room_activity.changed_between(db, user_id, since, upto)
+        for room in rooms:
+            if room.room_nid in connection.rooms and room.room_nid not in unsure:
+                continue
+            span = sync_rooms.span_at(db, user_id, room.room_nid, upto)
+            if span is not None and (span.membership not in GONE or span.pos > since):
+                connection.rooms[room.room_nid] = Known(0, 0, 0, False, ())
+        if account_data.changed_at(db, user_id, "m.direct") > since:
+            for room_nid, known in connection.rooms.items():
+                connection.rooms[room_nid] = known._replace(is_dm=None)
 
     def _receive(self, connection: Connection, token: SlidingToken) -> None:
         if connection.token == token:

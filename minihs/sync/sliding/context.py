@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from minihs.store import room_activity
 from minihs.store.reader import Reader
 from minihs.sync.client_events import Viewer
 from minihs.sync.filters import ALL
@@ -49,6 +50,21 @@ class SlidingContext:
     """room_nid → what the client knows of the room."""
     known_data: int | None
     settled: Settled | None
+    _keys: dict[tuple[str, str | None], list[int]] = field(default_factory=dict)
+
+    def key(self, type: str, state_key: str) -> int | None:
+        """key_nid; None: no room has it."""
+        wanted = type, state_key
+        if wanted not in self._keys:
+            found = self.facts.key(self.db, type, state_key)
+            self._keys[wanted] = [] if found is None else [found]
+        return self._keys[wanted][0] if self._keys[wanted] else None
+
+    def keys_of_type(self, type: str, limit: int) -> list[int]:
+        """key_nids of up to `limit` state keys of a type, of all rooms."""
+        if (type, None) not in self._keys:
+            self._keys[type, None] = room_activity.keys_of_type(self.db, type, limit)
+        return self._keys[type, None]
 
     @property
     def user_id(self) -> str:

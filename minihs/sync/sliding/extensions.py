@@ -98,7 +98,7 @@ def _e2ee(context: SlidingContext, result: Extended) -> None:
             db, viewer.user_id, viewer.device_id
         ),
     }
-    if context.since is not None:
+    if context.since is not None and context.since.pos < context.upto:
         since = context.since.pos
         met, parted = device_news.through_all_rooms(db, context.facts, viewer.user_id, since, context.upto)
         changed, left = device_news.changed_and_left(db, viewer.user_id, since, context.upto, met, parted)
@@ -123,7 +123,11 @@ def _account_data(context: SlidingContext, rooms: Rooms, scope: Scope, result: E
         if known is None or (known.data is not None and wanted.room.last_data <= known.data):
             continue
         room_id = wanted.room.room_id
-        items = account_data.of_room(db, user_id, room_id, known.data or 0, context.upto)
+        items = (
+            account_data.of_room(db, user_id, room_id, known.data or 0, context.upto)
+            if wanted.room.last_data
+            else []
+        )
         _remember(result, rooms, wanted, lambda known: known._replace(data=context.upto))
         if items:
             by_room[room_id] = [{"type": item.type, "content": item.content} for item in items]
@@ -141,7 +145,9 @@ def _receipts(context: SlidingContext, rooms: Rooms, scope: Scope, result: Exten
             continue
         if known.receipts is not None and room.last_receipt <= known.receipts:
             continue
-        if known.receipts is None:
+        if not room.last_receipt:
+            found = []
+        elif known.receipts is None:
             found = _first_receipts(context, room.room_nid, rooms.shown.get(room.room_nid, frozenset()))
         else:
             found = receipts.changed(context.db, room.room_nid, known.receipts, context.upto, MAX_RECEIPTS)

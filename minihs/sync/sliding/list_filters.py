@@ -74,7 +74,7 @@ class FilterFacts:
 
     @cached_property
     def _encrypted(self) -> frozenset[int]:
-        key = self._context.facts.key(self._db, ENCRYPTION, "")
+        key = self._context.key(ENCRYPTION, "")
         if key is None:
             return frozenset()
         return frozenset(room_activity.with_state_key(self._db, self._context.user_id, key))
@@ -82,7 +82,7 @@ class FilterFacts:
     @cached_property
     def _types(self) -> dict[int, str | None]:
         """Of joined rooms."""
-        key = self._context.facts.key(self._db, CREATE, "")
+        key = self._context.key(CREATE, "")
         if key is None:
             return {}
         nids = room_activity.with_state_key(self._db, self._context.user_id, key)
@@ -114,7 +114,7 @@ class FilterFacts:
                 if event["type"] == type and event["state_key"] == "":
                     return event["content"] if isinstance(event["content"], dict) else {}
             return None
-        group, key = timeline.state_at_pos(db, room.room_nid, room.pos), context.facts.key(db, type, "")
+        group, key = timeline.state_at_pos(db, room.room_nid, room.pos), context.key(type, "")
         nids = set() if group is None or key is None else set(state.lookup(db, group, (key,)).values())
         for _, pdu in timeline.bodies(db, nids).values():
             return pdu["content"] if isinstance(pdu["content"], dict) else {}
@@ -140,7 +140,7 @@ class FilterFacts:
 
     @cached_property
     def _joined(self) -> frozenset[int]:
-        key = self._context.facts.key(self._db, CREATE, "")
+        key = self._context.key(CREATE, "")
         return frozenset(
             () if key is None else room_activity.with_state_key(self._db, self._context.user_id, key)
         )

@@ -59,7 +59,7 @@ def has_news(context: SlidingContext, wanted: Wanted) -> bool:
 def room_news(context: SlidingContext, wanted: Wanted, unread: Unread) -> RoomNews:
     """Of a room that has_news."""
     room, known = wanted.room, context.known.get(wanted.room.room_nid)
-    since = None if known is None else known.upto
+    since = None if known is None else known.upto or None
     task = one_room(context.db, context.user_id, room.as_membership, since, context.upto)
     if task is None:
         if known is None:

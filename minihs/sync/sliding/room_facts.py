@@ -23,7 +23,7 @@ NAMES = {"name": ("m.room.name", "name"), "avatar": ("m.room.avatar", "url")}
 def room_facts(context: SlidingContext, task: RoomTask, news: StateNews) -> JsonObject:
     """Everything, of a room that is told from the start; else what changed."""
     db, is_first = context.db, task.since is None
-    keys = {name: context.facts.key(db, type, "") for name, (type, _) in NAMES.items()}
+    keys = {name: context.key(type, "") for name, (type, _) in NAMES.items()}
     changed = {name for name, key in keys.items() if key in news.changes}
     members_changed = task.just_completed or bool(context.facts.member_keys(db, news.changes.keys()))
     facts: JsonObject = {}

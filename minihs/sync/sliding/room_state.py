@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from minihs.store import ids, room_activity, state, timeline
+from minihs.store import ids, state, timeline
 from minihs.store.timeline import EventRow
 from minihs.sync.room_list import RoomTask
 from minihs.sync.room_state import Change, changes_between, changes_since, state_at_end, unknown_senders
@@ -69,6 +69,8 @@ def state_news(
         if pos not in by_pos:
             by_pos[pos] = changes_between(db, timeline.state_at_pos(db, task.room_nid, pos), end)
         _changed(context, wish, by_pos[pos], news)
+    if task.since is None and task.room_nid in context.known:
+        context.members.forget(task.room_nid)
     if any(wish.lazy for wish in wishes.values()):
         _add_members(context, task, news, rows, limited=limited)
     _note_members(context, task, news)
@@ -83,11 +85,10 @@ def _remember(before: dict[int, int], wishes: Collection[int], upto: int) -> tup
 
 def _whole(context: SlidingContext, end: int, wish: StateWish) -> dict[int, int]:
     """All that a wish wants of a state."""
-    db, facts = context.db, context.facts
-    types = wish.whole_types
-    keys: set[int] | None = {key for each in wish.exact if (key := facts.key(db, *each)) is not None}
+    db, types = context.db, wish.whole_types
+    keys: set[int] | None = {key for each in wish.exact if (key := context.key(*each)) is not None}
     for type in types or ():
-        found = room_activity.keys_of_type(db, type, MAX_KEYS_OF_TYPE)
+        found = context.keys_of_type(type, MAX_KEYS_OF_TYPE)
         keys = None if keys is None or len(found) == MAX_KEYS_OF_TYPE else keys.union(found)
     if types is None or keys is None:
         whole = state.read_group(db, end)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from minihs.matrix.errors import MatrixError
@@ -10,7 +12,7 @@ from minihs.store import devices, sliding, sync_rooms
 from minihs.store.sliding import MAX_CONNECTIONS
 from minihs.sync.sliding import connections
 from minihs.sync.sliding.connections import MAX_ANSWERS, SAVE_AFTER_MS
-from tests.sync.sliding.kit import LAZY, Connection, rooms, said, state
+from tests.sync.sliding.kit import LAZY, Connection, put, rooms, said, state
 from tests.sync.world import ALICE, BOB, World
 
 
@@ -41,21 +43,60 @@ async def test_a_connection_outlives_a_restart(world: World) -> None:
     assert other not in told
 
 
-async def test_what_came_since_it_was_saved_comes_again_but_not_as_live(world: World) -> None:
-    room, late = await world.room(), await world.room()
+async def test_rooms_with_something_told_since_it_was_saved_come_whole_again(world: World) -> None:
+    room, late, quiet = await world.room(), await world.room(), await world.room()
     client = Connection(world, ALICE, **rooms(last=0))
     await client.next()
     await client.next()
     await world.say(ALICE, late, "one")
     await world.say(ALICE, room, "two")
-    await client.next(**rooms(last=1))
+    await client.next(**rooms())
     await client.next()
+    await world.say(ALICE, room, "three")
     world.sliding = world.new_sliding()
     told = await client.told()
-    assert said(told[room]) == ["two"]
-    assert told[room]["num_live"] == 0
+    assert said(told[room]) == ["two", "three"]
+    assert told[room]["initial"] is True
+    assert told[room]["num_live"] == 1, "what was told before does not ring again"
     assert said(told[late]) == ["one"]
+    assert quiet not in told, "that is as it was when the connection was saved"
     assert await client.told() == {}
+
+
+async def test_a_room_that_may_have_been_told_of_is_not_left_unnoticed(world: World) -> None:
+    room, other = await world.room(), await world.room()
+    client = Connection(world, ALICE, **rooms(last=0))
+    await client.next()
+    assert list(await client.told(**rooms())) == [room], "this answer is not saved"
+    world.sliding = world.new_sliding()
+    await world.rooms.leave(ALICE, room)
+    told = (await client.told())[room]
+    assert told["timeline"][-1]["content"]["membership"] == "leave"
+    assert other not in await client.told()
+
+
+async def test_an_invite_that_may_have_been_told_of_does_not_stay(world: World) -> None:
+    await world.room()
+    client = Connection(world, ALICE, **rooms())
+    await client.next()
+    room = await world.room(BOB, preset="private_chat", invite=[ALICE])
+    assert "invite_state" in (await client.told())[room], "this answer is not saved"
+    world.sliding = world.new_sliding()
+    await world.rooms.leave(ALICE, room)
+    told = (await client.told())[room]
+    assert told["timeline"][-1]["content"]["membership"] == "leave"
+
+
+async def test_flags_that_may_have_been_told_come_again(world: World) -> None:
+    room = await world.room()
+    client = Connection(world, ALICE, **rooms())
+    await client.next()
+    await client.next()
+    await put(world, ALICE, "m.direct", {BOB: [room]})
+    assert (await client.told())[room]["is_dm"] is True
+    world.sliding = world.new_sliding()
+    await put(world, ALICE, "m.direct", {})
+    assert (await client.told())[room]["is_dm"] is False
 
 
 async def test_it_is_saved_once_a_minute_and_only_after_something_was_delivered(world: World) -> None:
@@ -183,3 +224,24 @@ async def test_positions_from_a_future_that_a_restored_backup_does_not_know(worl
     pos = sync_rooms.current_pos(world.db.read)
     client.pos = client.pos.replace(f"-s{pos}_", f"-s{pos + 1}_")
     assert await is_unknown(client)
+
+
+async def test_a_full_disk_does_not_keep_clients_from_reading(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = await world.room()
+    client = Connection(world, ALICE, **rooms())
+    await client.next()
+
+    def refuse(*args: object, **options: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sliding, "save", refuse)
+        await world.say(BOB, await world.room(BOB), "elsewhere")
+        assert await client.told() == {}
+    assert saved(world) is None
+    world.clock.ms += SAVE_AFTER_MS
+    await world.say(ALICE, room, "hello")
+    await client.next()
+    assert saved(world) is not None

@@ -231,3 +231,19 @@ async def test_state_that_is_gone_is_named_in_the_form_of_the_msc(world: World) 
     stubs = [event for event in told["required_state"] if "content" not in event]
     assert stubs == [{"type": "m.room.topic", "state_key": ""}]
     assert all("content" in event for event in (await old.told())[room]["required_state"])
+
+
+async def test_a_room_that_comes_whole_again_brings_its_members_again(world: World) -> None:
+    room = await world.room()
+    for user in (BOB, CAROL):
+        await world.rooms.join(user, room)
+    client = Connection(world, BOB, **rooms(limit=1, state=[["m.room.member", "$LAZY"]]))
+    await world.say(CAROL, room, "hello")
+    assert ("m.room.member", CAROL) in state((await client.told())[room])
+    await world.rooms.leave(BOB, room)
+    await world.rooms.join(BOB, room)
+    told = (await client.told())[room]
+    assert told["initial"] is True
+    assert ("m.room.member", CAROL) not in state(told)
+    await world.say(CAROL, room, "again")
+    assert ("m.room.member", CAROL) in state((await client.told())[room])

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from minihs.store import room_activity
+from minihs.store.reader import Reader
+from minihs.sync.sliding.syncer import MAX_ROOMS_ON_LOOP
 from tests.sync.sliding.kit import Connection, put, rooms, said, state
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, Json, World
 
@@ -201,6 +206,41 @@ async def test_only_some_events_bump_a_room(world: World) -> None:
     assert (await client.told())[room]["bump_stamp"] > first
     again = (await world.slide(ALICE, conn_id="again", **rooms()))["rooms"][room]
     assert again["bump_stamp"] > first
+
+
+async def test_activity_is_looked_for_among_the_newest_events_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_activity, "MAX_LOOKED_AT", 2)
+    room = await world.room()
+    joined = (await world.slide(ALICE, **rooms()))["rooms"][room]["bump_stamp"]
+    await world.say(ALICE, room, "hello")
+    await world.rooms.send(ALICE, room, "m.room.topic", {"topic": "1"}, state_key="")
+    said_at = (await world.slide(ALICE, **rooms()))["rooms"][room]["bump_stamp"]
+    assert said_at > joined
+    await world.rooms.send(ALICE, room, "m.room.topic", {"topic": "2"}, state_key="")
+    assert (await world.slide(ALICE, **rooms()))["rooms"][room]["bump_stamp"] == joined
+
+
+async def test_an_answer_about_many_rooms_is_built_in_a_thread(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = []
+    scan = world.db.scan
+
+    async def counted[T](function: Callable[[Reader], T]) -> T:
+        scans.append(function)
+        return await scan(function)
+
+    ids = [await world.room() for _ in range(MAX_ROOMS_ON_LOOP + 1)]
+    client = Connection(world, ALICE, **rooms())
+    await client.next()
+    monkeypatch.setattr(world.db, "scan", counted)
+    for count, expected in ((MAX_ROOMS_ON_LOOP, 0), (MAX_ROOMS_ON_LOOP + 1, 1)):
+        for room in ids[:count]:
+            await world.say(ALICE, room, "hello")
+        assert len(await client.told()) == count
+        assert len(scans) == expected
 
 
 async def test_counts_of_what_is_unread_come_and_go_with_receipts(world: World) -> None:
