@@ -129,7 +129,7 @@ class SlidingSyncer:
 
         if since is None:
             return await self._db.scan(attempt)
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             return self._db.glance(lambda db: attempt(db, MAX_ROOMS_ON_LOOP))
         except TooMuch:

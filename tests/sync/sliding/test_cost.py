@@ -3,11 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
-
-from minihs.store.reader import Reader
 from tests.sync.sliding.kit import Connection, rooms, said
 from tests.sync.test_cost import statements
 from tests.sync.world import ALICE, BOB, Json, World
@@ -31,7 +26,7 @@ async def test_a_poll_without_news_asks_next_to_nothing(world: World) -> None:
     client = Connection(world, ALICE, **rooms(state=STATE), **ALL)
     await client.next()
     await client.next()
-    with statements(world) as run:
+    with statements() as run:
         assert (await client.next())["rooms"] == {}
     assert len(run) <= 12, run
     assert not any("memberships" in each for each in run), "the rooms are not even looked at"
@@ -44,7 +39,7 @@ async def test_what_is_none_of_the_users_business_costs_one_look_at_the_rooms(wo
     await client.next()
     await client.next()
     await world.room(BOB)
-    with statements(world) as run:
+    with statements() as run:
         assert (await client.next())["rooms"] == {}
     assert len(run) <= 10, run
 
@@ -57,24 +52,18 @@ async def test_one_message_is_told_in_few_statements_however_many_rooms_there_ar
     await client.next()
     for number in range(3):
         await world.say(ALICE, ids[0], str(number))
-        with statements(world) as run:
+        with statements() as run:
             told = await client.told()
         assert said(told[ids[0]]) == [str(number)]
     assert len(run) <= 45, run
 
 
-async def test_a_first_window_costs_a_few_statements_a_room(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scan[T](function: Callable[[Reader], T]) -> T:
-        return world.db.glance(function)
-
-    monkeypatch.setattr(world.db, "scan", scan)
+async def test_a_first_window_costs_a_few_statements_a_room(world: World) -> None:
     for number in range(5):
         await world.room(name=f"Room {number}")
     costs = []
     for last in (0, 4):
-        with statements(world) as run:
+        with statements() as run:
             answer = await world.slide(
                 ALICE, conn_id=str(last), **rooms(limit=1, state=STATE, last=last), **ALL
             )
