@@ -18,14 +18,13 @@ class Device:
     last_seen_ip: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """As clients see it: without the fields that have no value."""
-        fields = {
+        """As clients see it. matrix-nio can't read a list of devices in which a field is missing."""
+        return {
             "device_id": self.device_id,
             "display_name": self.display_name,
             "last_seen_ts": self.last_seen_ts,
             "last_seen_ip": self.last_seen_ip,
         }
-        return {name: value for name, value in fields.items() if value is not None}
 
 
 _SELECT = "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices "

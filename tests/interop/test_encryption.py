@@ -6,7 +6,6 @@ Device lists, one-time keys and to-device messages all have to pass between the 
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from tests.browser.modules import HERE as BROWSER
 from tests.browser.modules import install_modules, needs_node
 from tests.interop.conftest import Stage
 from tests.interop.kit.environment import python_with
-from tests.interop.kit.group import Group
 from tests.interop.kit.homeserver import REPOSITORY
 from tests.interop.kit.story import run_story
 
@@ -37,17 +35,6 @@ async def test_matrix_nio_reads_what_is_said_elsewhere_and_a_new_device_is_given
     python = python_with(HERE / "nio-requirements.txt", REPOSITORY / ".nio-venv")
     steps = await run_story([str(python), str(HERE / "nio_story.py"), str(tmp_path / "nio"), *people(stage)])
     assert "ok   the old device shares the key of the old message" in steps
-
-
-async def test_matrix_nio_on_one_server(pair: Group, tmp_path: Path) -> None:
-    await pair.start_again()
-    server = pair.servers[0]
-    anna, berta = [await server.register(f"{name}-{uuid.uuid4().hex[:8]}") for name in ("anna", "berta")]
-    python = python_with(HERE / "nio-requirements.txt", REPOSITORY / ".nio-venv")
-    both = people(Stage(pair, server, server, anna, berta))
-    await run_story([str(python), str(HERE / "nio_story.py"), str(tmp_path / "nio"), *both])
-    await anna.aclose()
-    await berta.aclose()
 
 
 @needs_node

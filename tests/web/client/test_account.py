@@ -183,6 +183,13 @@ class TestDevices:
         assert (await alice.put("/devices/PHONE", {})).status == 200
         assert (await alice.get("/devices/PHONE")).json["display_name"] == "New name"
 
+    async def test_what_is_not_known_of_a_device_is_null(self, server: TestServer) -> None:
+        alice = await server.user("alice")
+        [device] = (await alice.get("/devices")).json["devices"]
+        assert device.keys() == {"device_id", "display_name", "last_seen_ts", "last_seen_ip"}
+        assert device["display_name"] is None
+        assert (await alice.get(f"/devices/{alice.device_id}")).json == device
+
     async def test_the_last_use_is_shown(self, server: TestServer) -> None:
         alice = await server.user("alice", device_id="PHONE")
         device = (await alice.get("/devices/PHONE")).json
