@@ -109,7 +109,7 @@ class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             description="Be in a room of other servers as soon as all of its state but the members is known, "
             "and fetch those in the background. If off, joining waits for all of them."
         ),
-    ] = False
+    ] = True
     notaries: Annotated[
         list[str],
         Meta(

@@ -23,7 +23,7 @@ from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError, RemoteProtocolError
 from minihs.rooms.adoption import Adoption
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
-from minihs.rooms.handshake import candidates
+from minihs.rooms.handshake import MAX_CANDIDATES, candidates
 from minihs.rooms.partial_replay import Replay
 from minihs.rooms.parts import Parts
 from minihs.rooms.receive import Receiver
@@ -121,8 +121,9 @@ class Resync:
     # -- the state before the join -------------------------------------------------------------------
 
     async def _fetch(self, room_id: str, join: PartialJoin) -> bool:
-        hosts = candidates(self._parts, [join.host], rooms.hosts(self._parts.db.read, join.room_nid))
-        for host in hosts:
+        others = rooms.hosts(self._parts.db.read, join.room_nid)
+        first = join.attempts * (MAX_CANDIDATES - 1) % max(len(others), 1)  # not always the same dead ones
+        for host in candidates(self._parts, [join.host], others[first:], others):
             try:
                 await self._fetch_from(host, room_id, join)
             except FederationError as error:

@@ -318,7 +318,10 @@ class Rooms:
         return await self.history.before(room_id, before[0], limit)
 
     async def fetch_at(self, room_id: str, ts: int, *, forward: bool, closer_than: int | None) -> bool:
-        """Ask other servers for an event close to a point of time. True if something new was stored."""
+        """Ask other servers for an event close to a point of time. True if something new was stored. Waits
+        for the room's members, without whom no event of the past has a place; MatrixError if they don't come.
+        """
+        await self.parts.whole.wait(room_id)
         return await self.by_time.fetch(room_id, ts, forward=forward, closer_than=closer_than)
 
     async def resolve_alias(self, alias: str) -> tuple[str, list[str]]:

@@ -146,10 +146,6 @@ def failed(tx: Tx, room_nid: int, retry_at: int) -> None:
     )
 
 
-def hasten(tx: Tx, room_nid: int) -> None:
-    tx.execute("UPDATE partial_joins SET retry_at = 0 WHERE room_nid = ?", (room_nid,))
-
-
 def complete(tx: Tx, room_nid: int, pos: int, event_nids: Iterable[int]) -> None:
     """The state at all these events is whole. Wakes "partial"."""
     tx.execute("UPDATE partial_joins SET completed_pos = ? WHERE room_nid = ?", (pos, room_nid))

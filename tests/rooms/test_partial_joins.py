@@ -14,7 +14,7 @@ import trio
 
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.federation_errors import Unreachable
-from minihs.rooms import head, partial_join, partial_replay, whole
+from minihs.rooms import head, partial_join, partial_replay, partial_resync, whole
 from minihs.rooms.service import Rooms
 from minihs.store import rooms as room_store
 from minihs.store import state, timeline
@@ -572,6 +572,31 @@ async def test_a_state_that_contradicts_what_we_joined_by_is_not_believed(
         assert scene.is_partial
         await scene.complete()  # somebody honest in the end
         scene.check_like_others()
+
+
+async def test_if_nobody_says_the_same_somebody_is_believed_in_the_end(tmp_path: Path) -> None:
+    async with scenes(tmp_path) as scene:
+        await scene.join()
+        for host in ("h.test", "e.test"):
+            scene.world.hooks[host, "state_at"] = state_told(lambda pdus: but(pdus, "m.room.name"))
+        for _ in range(partial_resync.STRICT_ATTEMPTS):
+            assert scene.is_partial
+            await scene.world.wait(7200)
+        assert not scene.is_partial
+        assert ("m.room.name", "") not in state_of(scene.v, scene.room_id)
+        assert ("m.room.member", BOB) in state_of(scene.v, scene.room_id)
+        invariants.check(scene.v, scene.room_id)
+
+
+async def test_others_are_asked_each_time(tmp_path: Path) -> None:
+    async with scenes(tmp_path) as scene:
+        named = [f"s{n}.test" for n in range(20)]
+        scene.world.hooks["h.test", "send_join"] = answering(servers_in_room=lambda answer: named)
+        await scene.join()
+        for _ in range(5):
+            await scene.world.wait(7200)
+        asked = {host for _, host, verb in scene.world.asked if verb == "state_at"}
+        assert {"h.test", *named} <= asked
 
 
 async def test_who_was_forgotten_by_the_resident_is_sent_what_we_said(tmp_path: Path) -> None:
