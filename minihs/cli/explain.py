@@ -104,6 +104,13 @@ def room_text(answer: JsonObject) -> str:
         f"  inbox: {inbox['due']} due, {inbox['deferred']} deferred, {inbox['set_aside']} set aside; "
         f"{answer['gaps']} gaps in the history",
     ]
+    awaited = answer.get("members_awaited")
+    if awaited:
+        lines.append(
+            f"  not all members are known yet: joined through {awaited['joined_through']}, "
+            f"{awaited['events_since']} events since, {awaited['attempts']} attempts to fetch them, "
+            f"next {when(awaited['next'] or None)}"
+        )
     if answer.get("policy_server"):
         lines.append(f"  policy server: {answer['policy_server']}")
     lines.append(f"forward extremities ({len(answer['forward_extremities'])})")

@@ -23,7 +23,7 @@ from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head, load
 from minihs.rooms.policy import is_recommended, policy_server_of
 from minihs.rooms.state import Key, StateRef
-from minihs.store import facts, memberships, rooms
+from minihs.store import facts, memberships, partial, rooms
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 
@@ -88,6 +88,14 @@ def explain_room(db: Reader, room_id: str, now_ms: int) -> JsonObject:
         "gaps": len(rooms.backward_extremities(db, room.room_nid)),
         "forward_extremities": [],
     }
+    joining = partial.get(db, room.room_nid)
+    if joining is not None:
+        answer["members_awaited"] = {
+            "joined_through": joining.host,
+            "attempts": joining.attempts,
+            "next": joining.retry_at,
+            "events_since": partial.count_since(db, room.room_nid, joining.event_nid),
+        }
     if room.resident:
         graph = Graph(db)
         head = load(db, graph, room_id)

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import trio
 
+from minihs.cli.explain import room_text
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.federation_errors import Unreachable
 from minihs.rooms import head, partial_join, partial_replay, partial_resync, whole
+from minihs.rooms.explain import explain_room
 from minihs.rooms.service import Rooms
 from minihs.store import rooms as room_store
 from minihs.store import state, timeline
@@ -442,6 +444,18 @@ async def test_a_ban_meanwhile_puts_us_out(tmp_path: Path) -> None:
         await scene.v.forget(VIC, scene.room_id)
         await scene.world.wait(7200)
         assert not invariants.is_resident(scene.v, scene.room_id)
+
+
+async def test_it_can_be_seen_how_far_it_has_come(tmp_path: Path) -> None:
+    async with scenes(tmp_path) as scene:
+        await scene.join()
+        await scene.say(scene.h, BOB, "hello")
+        db = scene.v.parts.db.read
+        text = room_text(explain_room(db, scene.room_id, 0))
+        assert "joined through h.test, 1 events since, 1 attempts to fetch them" in text
+        assert [log["host"] for log in scene.world.logs if log["event"].startswith("fetching the members")]
+        await scene.complete()
+        assert "joined through" not in room_text(explain_room(db, scene.room_id, 0))
 
 
 async def test_purging_the_room_ends_it(tmp_path: Path) -> None:
