@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,7 @@ import trio
 
 from minihs.cli.explain import room_text
 from minihs.matrix.errors import MatrixError
-from minihs.matrix.federation_errors import Unreachable
-from minihs.rooms import head, partial_join, partial_replay, partial_resync, whole
+from minihs.rooms import partial_replay, whole
 from minihs.rooms.explain import explain_room
 from minihs.rooms.service import Rooms
 from minihs.store import rooms as room_store
@@ -23,80 +19,10 @@ from minihs.store import state, timeline
 from minihs.store.events import Outcome
 from tests.rooms import invariants
 from tests.rooms.forge import Forger, inbox_of, rows_of
-from tests.rooms.world import World, membership_of, state_of, stored, timeline_of, worlds
+from tests.rooms.partial_kit import ALICE, BOB, EVE, SECOND, VIC, scenes
+from tests.rooms.world import membership_of, state_of, stored, timeline_of
 
 type JsonObject = dict[str, Any]
-
-ALICE, BOB, EVE, VIC, SECOND = "@alice:h.test", "@bob:h.test", "@eve:e.test", "@vic:v.test", "@second:v.test"
-
-
-async def give_nothing(honest: Any, *args: Any) -> Any:
-    raise Unreachable("somebody", "is busy")
-
-
-@dataclass
-class Scene:
-    """Alice's room on h.test, with Bob and Eve; Vic of v.test joins it, and nobody tells him the members."""
-
-    world: World
-    room_id: str
-
-    @property
-    def v(self) -> Rooms:
-        return self.world.servers["v.test"]
-
-    @property
-    def h(self) -> Rooms:
-        return self.world.servers["h.test"]
-
-    @property
-    def e(self) -> Rooms:
-        return self.world.servers["e.test"]
-
-    @property
-    def is_partial(self) -> bool:
-        room = room_store.get(self.v.parts.db.read, self.room_id)
-        return room is not None and room.partial
-
-    async def join(self) -> None:
-        await self.v.join(VIC, self.room_id, via=["h.test"])
-        await self.world.rest()
-
-    async def say(self, server: Rooms, user_id: str, body: str) -> str:
-        event_id = await server.send(user_id, self.room_id, "m.room.message", {"body": body})
-        await self.world.deliver()
-        return event_id
-
-    def keep_back(self) -> None:
-        for host in ("h.test", "e.test"):
-            self.world.hooks[host, "state_at"] = give_nothing
-
-    async def complete(self) -> None:
-        for host in ("h.test", "e.test"):
-            self.world.hooks.pop((host, "state_at"), None)
-        await self.world.wait(7200)
-        await self.world.deliver()
-        assert not self.is_partial
-        invariants.check(self.v, self.room_id)
-
-    def check_like_others(self) -> None:
-        assert state_of(self.v, self.room_id) == state_of(self.h, self.room_id)
-        invariants.check_against_oracle(self.world, self.room_id)
-
-
-@asynccontextmanager
-async def scenes(tmp_path: Path, version: str = "12", preset: str = "public_chat") -> AsyncIterator[Scene]:
-    async with worlds(tmp_path, "v.test", "h.test", "e.test", partial_joins=True) as world:
-        h, e = world.servers["h.test"], world.servers["e.test"]
-        room_id = await h.create(ALICE, {"preset": preset, "room_version": version, "name": "N"})
-        if preset == "public_chat":
-            await h.join(BOB, room_id)
-            await e.join(EVE, room_id, via=["h.test"])
-        await world.wait(1)
-        await world.deliver()
-        scene = Scene(world, room_id)
-        scene.keep_back()
-        yield scene
 
 
 @pytest.mark.parametrize("version", ["1", "6", "10", "12"])
@@ -479,159 +405,3 @@ async def test_an_invited_user_joins_a_private_room(tmp_path: Path) -> None:
         assert membership_of(scene.v, scene.room_id, VIC) == "join"
         await scene.complete()
         scene.check_like_others()
-
-
-def answering(**changes: Any) -> Any:
-    """send_join as the server would answer, with some fields changed."""
-
-    async def hook(honest: Any, *args: Any) -> Any:
-        answer = await honest()
-        if answer["members_omitted"]:
-            answer |= {name: change(answer) for name, change in changes.items()}
-        return answer
-
-    return hook
-
-
-def without(key: tuple[str, str]) -> Any:
-    def change(answer: JsonObject) -> list[JsonObject]:
-        return [pdu for pdu in answer["state"] if (pdu["type"], pdu.get("state_key")) != key]
-
-    return change
-
-
-NOT_ENOUGH: dict[str, Any] = {
-    "no create event": answering(state=without(("m.room.create", "")), auth_chain=lambda answer: []),
-    "no power levels": answering(state=without(("m.room.power_levels", ""))),
-    "no join rules": answering(state=without(("m.room.join_rules", ""))),
-    "no state": answering(state=lambda answer: []),
-    "no servers": answering(servers_in_room=lambda answer: None),
-    "rubbish for servers": answering(servers_in_room=lambda answer: ["", "a b", "v.test"]),
-}
-
-
-@pytest.mark.parametrize("name", NOT_ENOUGH)
-async def test_what_is_not_enough_to_join_by_is_not_joined_by(tmp_path: Path, name: str) -> None:
-    """The whole state is asked for instead."""
-    async with scenes(tmp_path) as scene:
-        scene.world.hooks["h.test", "send_join"] = NOT_ENOUGH[name]
-        await scene.join()
-        assert not scene.is_partial
-        assert [verb for _, _, verb in scene.world.asked].count("send_join") == 3
-        scene.check_like_others()
-
-
-async def test_a_partial_answer_that_nobody_asked_for_is_none(tmp_path: Path) -> None:
-    async with scenes(tmp_path) as scene:
-        scene.world.partial_joins = False
-        await scene.world.restart("v.test")
-
-        async def unasked(honest: Any, *args: Any) -> Any:
-            return {**await honest(), "members_omitted": True, "servers_in_room": ["h.test"]}
-
-        scene.world.hooks["h.test", "send_join"] = unasked
-        with pytest.raises(MatrixError) as refused:
-            await scene.join()
-        assert refused.value.status == 502
-        assert rows_of(scene.v) == {}
-
-
-async def test_a_room_in_too_many_servers_is_joined_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(partial_join, "MAX_SERVERS", 2)
-    async with scenes(tmp_path) as scene:
-        named = ["h.test", "e.test", "more.test"]
-        scene.world.hooks["h.test", "send_join"] = answering(servers_in_room=lambda answer: named)
-        await scene.join()
-        assert not scene.is_partial
-
-
-async def test_events_beyond_the_bound_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "MAX_PARTIAL_EVENTS", 3)
-    async with scenes(tmp_path) as scene:
-        await scene.join()
-        said = [await scene.say(scene.h, BOB, str(n)) for n in range(5)]
-        assert timeline_of(scene.v, scene.room_id)[1:] == said[:3]
-        assert inbox_of(scene.v).keys() == set(said[3:])
-        await scene.complete()
-        await scene.world.rest()
-        assert timeline_of(scene.v, scene.room_id)[1:] == said
-
-
-def state_told(change: Any) -> Any:
-    """A server's answer to /state, changed."""
-
-    async def hook(honest: Any, *args: Any) -> Any:
-        answer = await honest()
-        return {**answer, "pdus": change(answer["pdus"])}
-
-    return hook
-
-
-def but(pdus: Iterable[JsonObject], *types: str) -> list[JsonObject]:
-    return [pdu for pdu in pdus if pdu["type"] not in types]
-
-
-@pytest.mark.parametrize("left_out", ["m.room.create", "m.room.join_rules", "m.room.name", "everything"])
-async def test_a_state_that_contradicts_what_we_joined_by_is_not_believed(
-    tmp_path: Path, left_out: str
-) -> None:
-    async with scenes(tmp_path) as scene:
-        await scene.join()
-        lie = state_told(lambda pdus: [] if left_out == "everything" else but(pdus, left_out))
-        for host in ("h.test", "e.test"):
-            scene.world.hooks[host, "state_at"] = lie
-        await scene.world.wait(100)
-        assert scene.is_partial
-        await scene.complete()  # somebody honest in the end
-        scene.check_like_others()
-
-
-async def test_if_nobody_says_the_same_somebody_is_believed_in_the_end(tmp_path: Path) -> None:
-    async with scenes(tmp_path) as scene:
-        await scene.join()
-        for host in ("h.test", "e.test"):
-            scene.world.hooks[host, "state_at"] = state_told(lambda pdus: but(pdus, "m.room.name"))
-        for _ in range(partial_resync.STRICT_ATTEMPTS):
-            assert scene.is_partial
-            await scene.world.wait(7200)
-        assert not scene.is_partial
-        assert ("m.room.name", "") not in state_of(scene.v, scene.room_id)
-        assert ("m.room.member", BOB) in state_of(scene.v, scene.room_id)
-        invariants.check(scene.v, scene.room_id)
-
-
-async def test_others_are_asked_each_time(tmp_path: Path) -> None:
-    async with scenes(tmp_path) as scene:
-        named = [f"s{n}.test" for n in range(20)]
-        scene.world.hooks["h.test", "send_join"] = answering(servers_in_room=lambda answer: named)
-        await scene.join()
-        for _ in range(5):
-            await scene.world.wait(7200)
-        asked = {host for _, host, verb in scene.world.asked if verb == "state_at"}
-        assert {"h.test", *named} <= asked
-
-
-async def test_who_was_forgotten_by_the_resident_is_sent_what_we_said(tmp_path: Path) -> None:
-    async with scenes(tmp_path) as scene:
-        scene.world.hooks["h.test", "send_join"] = answering(servers_in_room=lambda answer: ["h.test"])
-        await scene.join()
-        scene.world.separate("e.test")
-        ours = await scene.v.send(VIC, scene.room_id, "m.room.message", {"body": "hello"})
-        assert sent_to(scene.v, "e.test") == []
-        scene.world.reunite()
-        await scene.complete()
-        assert sent_to(scene.v, "e.test") == [ours]
-
-
-def sent_to(server: Rooms, host: str) -> list[str]:
-    return [
-        row[0]
-        for row in server.parts.db.read.execute(
-            "SELECT i.event_id FROM outbound o JOIN host_set_members m USING (host_set_nid) "
-            "JOIN hosts h ON h.host_nid = m.host_nid JOIN event_ids i ON i.event_nid = o.event_nid "
-            "WHERE h.host = ? ORDER BY o.seq",
-            (host,),
-        ).fetchall()
-    ]
