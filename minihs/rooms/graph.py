@@ -6,7 +6,7 @@ Also state resolution over refs: only what differs between the states is looked 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from functools import partial
 
 from minihs.matrix.auth_rules import AUTH_TYPES
@@ -143,7 +143,7 @@ class Graph:
         return found
 
     def _lookup_group(self, group: int, key: Key) -> str | None:
-        nid = self._key_nid(key)
+        nid = self.key_nid(key)
         if nid is None:
             return None
         event_nid = state.lookup(self._db, group, [nid]).get(nid)
@@ -151,7 +151,7 @@ class Graph:
             return None
         return ids.event_ids(self._db, [event_nid])[event_nid]
 
-    def _key_nid(self, key: Key) -> int | None:
+    def key_nid(self, key: Key) -> int | None:
         nid = self._key_nids.get(key)
         if nid is None:
             nid = ids.key_nid(self._db, *key)
@@ -187,22 +187,34 @@ class Graph:
             return {}
         base_a, changes_a = a.base_and_changes()
         base_b, changes_b = b.base_and_changes()
-        keys: set[Key] = set(changes_a) | set(changes_b)
-        if base_a != base_b:
-            keys |= self._group_difference(base_a, base_b)
+        below = self._group_difference(base_a, base_b) if base_a != base_b else {}
         differing = {}
-        for key in keys:
-            pair = (self.lookup(a, key), self.lookup(b, key))
+        for key in below.keys() | changes_a.keys() | changes_b.keys():
+            held = below.get(key)
+            pair = (
+                changes_a[key] if key in changes_a else held[0] if held is not None else self.lookup(a, key),
+                changes_b[key] if key in changes_b else held[1] if held is not None else self.lookup(b, key),
+            )
             if pair[0] != pair[1]:
                 differing[key] = pair
         return differing
 
-    def _group_difference(self, a: int | None, b: int | None) -> set[Key]:
+    def _group_difference(self, a: int | None, b: int | None) -> dict[Key, tuple[str | None, str | None]]:
         if a is None or b is None:
-            nids = set(state.read_group(self._db, a if a is not None else b or 0))
-        else:
-            nids = set(state.diff(self._db, a, b))
-        return set(ids.state_keys(self._db, nids).values())
+            whole = self.full_group(a if a is not None else b or 0)
+            return {key: (held, None) if b is None else (None, held) for key, held in whole.items()}
+        by_nid = state.diff(self._db, a, b)
+        keys = ids.state_keys(self._db, by_nid)
+        event_ids = ids.event_ids(
+            self._db, {nid for pair in by_nid.values() for nid in pair if nid is not None}
+        )
+        return {
+            keys[key_nid]: (
+                None if in_a is None else event_ids[in_a],
+                None if in_b is None else event_ids[in_b],
+            )
+            for key_nid, (in_a, in_b) in by_nid.items()
+        }
 
     def merged(self, version: RoomVersion, refs: Sequence[StateRef]) -> StateRef:
         """The state after several events at once (spec: state resolution of the room version), resolved when
@@ -235,16 +247,18 @@ class Graph:
         return resolved
 
     def _resolve(self, version: RoomVersion, refs: Sequence[StateRef]) -> StateRef:
-        first = refs[0]
-        differing: set[Key] = set()
-        for other in refs[1:]:
-            differing.update(self.difference(first, other))
-        if not differing:
+        first, *others = refs
+        differences = [self.difference(first, other) for other in others]
+        held_by_first = {key: pair[0] for found in differences for key, pair in found.items()}
+        if not held_by_first:
             return first
-        state_sets = [
-            {key: event_id for key in differing if (event_id := self.lookup(ref, key)) is not None}
-            for ref in refs
-        ]
+        differing = held_by_first.keys()
+        state_sets = [_without_gaps(held_by_first)]
+        for found in differences:
+            state_sets.append(_without_gaps(held_by_first | {key: pair[1] for key, pair in found.items()}))
+        self.stored_many(
+            {event_id for held in state_sets for event_id in held.values()} - self._pending.keys()
+        )
         result = resolve(
             version,
             state_sets,
@@ -253,16 +267,21 @@ class Graph:
             rest_chain=_SharedChain(self._db, self, first, differing),
         )
         changes: dict[Key, str | None] = {}
-        for key in differing | set(result):
-            if self.lookup(first, key) != result.get(key):
+        for key in differing | result.keys():
+            held = held_by_first[key] if key in differing else self.lookup(first, key)
+            if held != result.get(key):
                 changes[key] = result.get(key)
         return first.with_changes(changes)
+
+
+def _without_gaps(held: Mapping[Key, str | None]) -> dict[Key, str]:
+    return {key: event_id for key, event_id in held.items() if event_id is not None}
 
 
 class _Shared:
     """The part of the states that is the same in all of them, looked up when asked for."""
 
-    def __init__(self, graph: Graph, ref: StateRef, differing: set[Key]) -> None:
+    def __init__(self, graph: Graph, ref: StateRef, differing: Set[Key]) -> None:
         self._graph = graph
         self._ref = ref
         self._differing = differing
@@ -276,7 +295,7 @@ class _SharedChain:
     asks.
     """
 
-    def __init__(self, db: Reader, graph: Graph, ref: StateRef, differing: set[Key]) -> None:
+    def __init__(self, db: Reader, graph: Graph, ref: StateRef, differing: Set[Key]) -> None:
         self._db = db
         self._graph = graph
         self._ref = ref
@@ -300,8 +319,8 @@ class _SharedChain:
         heads: set[int] = set()
         if base is not None:
             by_key = state.read_group(self._db, base)
-            for key in self._differing | set(changes):
-                nid = ids.key_nid(self._db, *key)
+            for key in self._differing | changes.keys():
+                nid = self._graph.key_nid(key)
                 if nid is not None:
                     by_key.pop(nid, None)
             heads.update(by_key.values())

@@ -50,11 +50,10 @@ def _create_of_room(event: Event, state: StateView, numbers: Numbering) -> Event
     """The create event; without it, or with another room's, nothing is allowed (v12: 2, before: 2.4 and
     2.5)."""
     create = state.get(("m.room.create", ""))
-    none, foreign = numbers.of_room(event.version)
     if create is None:
-        raise AuthError(none, "the state has no create event")
+        raise AuthError(numbers.of_room(event.version)[0], "the state has no create event")
     if create.room_id != event.room_id:
-        raise AuthError(foreign, "the state is another room's")
+        raise AuthError(numbers.of_room(event.version)[1], "the state is another room's")
     return create
 
 

@@ -75,12 +75,15 @@ class AuthGraph:
         """The auth chain of these events. The walk does not enter `beyond`, which must hold, with an event,
         its whole auth chain."""
         chain: set[str] = set()
+        seen: set[str] = set()
         stack = list(event_ids)
         while stack:
             for auth_id in self.auth_events(stack.pop()):
-                if auth_id not in chain and auth_id not in beyond:
-                    chain.add(auth_id)
-                    stack.append(auth_id)
+                if auth_id not in seen:
+                    seen.add(auth_id)
+                    if auth_id not in beyond:
+                        chain.add(auth_id)
+                        stack.append(auth_id)
         return chain
 
 
