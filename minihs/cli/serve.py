@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -25,6 +26,9 @@ log = structlog.get_logger(__name__)
 OPEN_FILES = 4096
 """Connections in and out, and the database; systems often allow 1,024 unless asked for more."""
 
+YOUNG_OBJECTS = 20_000
+"""Containers made and not yet gone, after which the youngest are looked through; Python's own is 2,000."""
+
 
 def serve(path: Path | None, log_level: str) -> int:
     set_up_logs(log_level)
@@ -44,6 +48,7 @@ def serve(path: Path | None, log_level: str) -> int:
         log.error(
             "the clock is wrong: it shows a time before 2024. Other servers are refused until it is right."
         )
+    spare_the_collector()
     trio.run(run, config)
     return 0
 
@@ -64,6 +69,15 @@ async def obey(signals: AsyncIterator[int], server: Server) -> None:
         else:
             log.info("stopping", signal=signal.Signals(number).name)
             server.stop()
+
+
+def spare_the_collector() -> None:
+    """What was imported stays for good, and need not be looked through by each garbage collection. Most of
+    what a request makes is gone before a collection, if those are seldom: they took 7 % of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 def raise_file_limit() -> None:

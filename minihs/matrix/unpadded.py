@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
 
-_TO_URLSAFE = str.maketrans("+/", "-_")
-_FROM_URLSAFE = str.maketrans("-_", "+/")
+_TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
+_FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
 _MAX_PADDING = 2
 
 
@@ -17,7 +17,7 @@ def encode(data: bytes) -> str:
 
 def encode_urlsafe(data: bytes) -> str:
     """The URL-safe alphabet (`-` and `_`), no padding: event ids of room version 4 and later."""
-    return encode(data).translate(_TO_URLSAFE)
+    return b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URLSAFE).decode("ascii")
 
 
 def decode(text: str) -> bytes:
@@ -29,4 +29,5 @@ def decode(text: str) -> bytes:
     bare = text.rstrip("=")
     if len(text) - len(bare) > _MAX_PADDING:
         raise ValueError("too much base64 padding")
-    return a2b_base64(bare.translate(_FROM_URLSAFE) + "=" * (-len(bare) % 4), strict_mode=True)
+    standard = bare.encode("ascii").translate(_FROM_URLSAFE)
+    return a2b_base64(standard + b"=" * (-len(bare) % 4), strict_mode=True)

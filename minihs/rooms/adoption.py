@@ -270,7 +270,8 @@ class Adoption:
                 arrival=pos,
                 received_ts=now,
             )
-            events.connect(tx, room_nid, nid, tip=True)
+            events.move_forward_extremities(tx, room_nid, (), (nid,))
+            events.connect(tx, room_nid, nid)
             rooms.came_in_by(tx, room_nid, nid)
             if partial_from is not None:
                 partial.presume_hosts(tx, room_nid, servers)

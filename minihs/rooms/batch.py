@@ -73,6 +73,8 @@ class Batch:
         self.our_name = our_name
         self._heads = heads
         self.entries: list[Entry] = []
+        self._parents: set[str] = set()
+        """What accepted entries of the timeline are built upon."""
         self._written: StateRef | None = None
         """The current state on disk, as long as there are entries that may move it."""
         self.placed: dict[str, tuple[int | None, StateRef]] = {}
@@ -91,6 +93,8 @@ class Batch:
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
+        if entry.outcome is Outcome.ACCEPTED and not entry.outlier:
+            self._parents.update(entry.event.prev_events)
         self.graph.add_pending(entry.event, entry.outcome)
         if entry.after is not None:
             self.placed[entry.event.event_id] = (entry.topo, entry.after)
@@ -164,11 +168,7 @@ class Batch:
         return found
 
     def _is_built_upon(self, event_id: str) -> bool:
-        return events.is_built_upon(self.db.read, event_id) or any(
-            event_id in entry.event.prev_events
-            for entry in self.entries
-            if entry.outcome is Outcome.ACCEPTED and not entry.outlier
-        )
+        return event_id in self._parents or events.is_built_upon(self.db.read, event_id)
 
     async def commit(self) -> dict[str, int]:
         """Write everything. Returns event id → number."""
@@ -190,6 +190,7 @@ class Batch:
             self.graph.forget(event.event_id)
         self.entries, self.done, self.completed, self.deferred, self.also = [], [], [], [], None
         self._written = None
+        self._parents.clear()
         self.placed.clear()
         self._heads.keep(self.head)
         return nids
@@ -229,15 +230,29 @@ class Batch:
             self.head.room_nid = rooms.intern(tx, self.head.room_id, self.head.version.version)
         for entry in self.entries:
             nids[entry.event.event_id] = self._write_entry(tx, entry, groups)
+        self._move_tips(tx, nids)
         for event in self.completed:
             events.complete(tx, event)
-        for seq in self.done:
-            inbox.remove(tx, seq)
+        inbox.remove_all(tx, self.done)
         for seq, not_before in self.deferred:
             inbox.defer(tx, seq, not_before)
         if self.also is not None:
             self.also(tx)
         return nids, list(groups.values())
+
+    def _move_tips(self, tx: Tx, nids: Mapping[str, int]) -> None:
+        """Bring the forward extremities up to date: most of a batch's own were so only within it."""
+        gone: set[str] = set()
+        come: set[str] = set()
+        for entry in self.entries:
+            gone.update(entry.retired)
+            come.difference_update(entry.retired)
+            if entry.tip:
+                come.add(entry.event.event_id)
+        before = ids.event_nids(tx, gone - nids.keys())
+        events.move_forward_extremities(
+            tx, self.head.room_nid, before.values(), [nids[event_id] for event_id in come]
+        )
 
     def _write_entry(self, tx: Tx, entry: Entry, groups: dict[int, tuple[StateRef, int]]) -> int:
         room_nid, room_id = self.head.room_nid, self.head.room_id
@@ -264,8 +279,7 @@ class Batch:
         if self.head.partial is not None and not entry.outlier:
             partial.add_event(tx, room_nid, nid)
         if not entry.outlier:
-            retired = ids.event_nids(tx, entry.retired).values()
-            events.connect(tx, room_nid, nid, tip=entry.tip, retired=retired)
+            events.connect(tx, room_nid, nid)
         if entry.current is not None:
             self._move_current(tx, entry, arrival if news and arrival else tx.next_pos(), groups)
         self.redact(tx, entry, nid)

@@ -6,7 +6,7 @@ Also state resolution over refs: only what differs between the states is looked 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from functools import partial
 
 from minihs.matrix.auth_rules import AUTH_TYPES
@@ -23,15 +23,20 @@ _CACHE_BYTES = 8 * 1024 * 1024
 _EVENT_BYTES = 3_000
 """What a small event takes as Python objects, about; its JSON text counts on top."""
 
+MAX_ABSENT = 2_000
+"""Events that are known not to be here. Beyond, all are forgotten and asked for anew."""
+
 
 class Graph:
-    """Reads of one server's rooms, cached. Used on the loop only."""
+    """Reads of one server's rooms, cached. Used on the loop only, and told of each commit (`see_commit`)."""
 
     def __init__(self, db: Reader) -> None:
         self._db = db
         self._cache: ByteCache[str, StoredEvent] = ByteCache(_CACHE_BYTES)
         self._key_nids: ByteCache[Key, int] = ByteCache(1024 * 1024)
         self._resolved: ByteCache[frozenset[int], StateRef] = ByteCache(4 * 1024 * 1024)
+        self._absent: set[str] = set()
+        """Events that were not on disk when they were asked for, until the next commit."""
         self._pending: dict[str, tuple[Event, Outcome]] = {}
         """Events of batches that are being put together: seen by lookups, not on disk yet."""
 
@@ -39,10 +44,12 @@ class Graph:
 
     def stored(self, event_id: str) -> StoredEvent | None:
         found = self._cache.get(event_id)
-        if found is None:
+        if found is None and event_id not in self._absent:
             found = events.get(self._db, event_id)
             if found is not None:
                 self._remember(found)
+            else:
+                self._miss((event_id,))
         return found
 
     def stored_many(self, event_ids: Collection[str]) -> dict[str, StoredEvent]:
@@ -50,13 +57,14 @@ class Graph:
         missing: list[str] = []
         for event_id in event_ids:
             cached = self._cache.get(event_id)
-            if cached is None:
-                missing.append(event_id)
-            else:
+            if cached is not None:
                 found[event_id] = cached
+            elif event_id not in self._absent:
+                missing.append(event_id)
         if missing:
             loaded = events.get_many(self._db, missing)
             found.update(loaded)
+            self._miss(event_id for event_id in missing if event_id not in loaded)
             if len(loaded) <= 500:  # a bulk read must not push out what is in daily use
                 for item in loaded.values():
                     self._remember(item)
@@ -104,6 +112,16 @@ class Graph:
     def forget(self, event_id: str) -> None:
         """The stored event changed (redacted, no longer an outlier): read it anew."""
         self._cache.drop(event_id)
+
+    def see_commit(self) -> None:
+        """What was not on disk may be there now."""
+        self._absent.clear()
+
+    def _miss(self, event_ids: Iterable[str]) -> None:
+        for event_id in event_ids:
+            if len(self._absent) >= MAX_ABSENT:
+                self._absent.clear()
+            self._absent.add(event_id)
 
     def _remember(self, item: StoredEvent) -> None:
         size = _EVENT_BYTES + 2 * len(str(item.event.content))

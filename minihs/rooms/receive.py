@@ -139,6 +139,7 @@ class Receiver:
             await self._out_of_band.take(staged)
             return
         batch = self._parts.batch(self._parts.take_head(room_id))
+        batch.graph.stored_many([item.event_id for item in staged])  # in one go: which of them are here
         try:
             with_gaps = [item for item in staged if not await self._take_one(batch, item, gaps=False)]
             for item in with_gaps:

@@ -71,6 +71,7 @@ class Rooms:
         nursery: trio.Nursery,
     ) -> None:
         graph = Graph(db.read)
+        db.on_every_commit(graph.see_commit)
         self.parts = parts = Parts(
             our_name,
             signing_key,

@@ -9,7 +9,7 @@ that is not written yet have their states too. Once the batch is on disk its ref
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minihs.matrix.event import Event
 
@@ -118,13 +118,18 @@ class StateMap(Mapping[Key, Event]):
         self._ref = ref
         self._extra = extra or {}
 
-    def __getitem__(self, key: Key) -> Event:
+    def get(self, key: Key, default: Any = None, /) -> Any:
+        """What the auth rules ask with, many times for each event."""
         found = self._extra.get(key)
         if found is None:
             event_id = self._graph.lookup(self._ref, key)
             found = None if event_id is None else self._graph.event(event_id)
-            if found is None:
-                raise KeyError(key)
+        return default if found is None else found
+
+    def __getitem__(self, key: Key) -> Event:
+        found: Event | None = self.get(key)
+        if found is None:
+            raise KeyError(key)
         return found
 
     def __iter__(self) -> Iterator[Key]:

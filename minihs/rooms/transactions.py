@@ -30,6 +30,7 @@ from minihs.store import events, inbox, memberships, rooms
 from minihs.store.database import Tx
 from minihs.store.errors import is_of_the_disk
 from minihs.store.events import StoredEvent
+from minihs.store.rooms import Room
 
 log = structlog.get_logger()
 
@@ -141,6 +142,8 @@ class Transactions:
                 keys=self._parts.keys,
                 runtime=self._parts.runtime,
             )
+            room = rooms.get(self._parts.db.read, room_id)
+            self._parts.graph.stored_many([event.event_id for event in admitted if isinstance(event, Event)])
             for pdu, result in zip(of_room, admitted, strict=True):
                 event_id = _event_id(pdu, version, result)
                 if event_id is None:
@@ -154,7 +157,7 @@ class Transactions:
                     results[event_id] = {"error": result.text}
                 else:
                     results[event_id] = {}
-                    if self._is_wanted(result):
+                    if self._is_wanted(result, room):
                         staged.append(result)
         return staged
 
@@ -163,19 +166,21 @@ class Transactions:
         have no id to answer under.
         """
         found: dict[tuple[str, str], list[Any]] = {}
+        known: dict[str, Room | None] = {}
         for pdu in pdus:
             room_id = pdu.get("room_id") if isinstance(pdu, dict) else None
             if is_room_id(room_id):
-                version = self._version_for(room_id, pdu)
+                if room_id not in known:
+                    known[room_id] = rooms.get(self._parts.db.read, room_id)
+                version = self._version_for(room_id, known[room_id], pdu)
                 if version is not None and version in ROOM_VERSIONS:
                     found.setdefault((room_id, version), []).append(pdu)
         return found
 
-    def _version_for(self, room_id: str, pdu: JsonObject) -> str | None:
+    def _version_for(self, room_id: str, room: Room | None, pdu: JsonObject) -> str | None:
         joining = self._receiver.joining.get(room_id)
         if joining is not None:
             return joining
-        room = rooms.get(self._parts.db.read, room_id)
         if room is None or room.resident:
             return None if room is None else room.version
         # What may end an invite or knock is of the version that came with that.
@@ -191,11 +196,10 @@ class Transactions:
             return None
         return events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
 
-    def _is_wanted(self, event: Event) -> bool:
+    def _is_wanted(self, event: Event, room: Room | None) -> bool:
         """Not what we have; of rooms that we are not in only what may end an invite or knock of ours."""
         if event.room_id in self._receiver.joining:
             return True
-        room = rooms.get(self._parts.db.read, event.room_id)
         if room is not None and room.resident:
             graph = self._parts.graph
             return not is_settled(graph, event.event_id) or completes(graph, event)

@@ -73,6 +73,7 @@ class Database:
         self._scope = scope
         self._slots = trio.Semaphore(MAX_QUEUED)
         self._callbacks: list[Callback] = []
+        self._witnesses: list[Callable[[], None]] = []
         self._scanners: list[ReadConnection] = []
         self._failure: BaseException | None = None
         self._closed = False
@@ -153,6 +154,10 @@ class Database:
         """Call `callback` on the loop with all woken keys of each commit, before its writers go on."""
         self._callbacks.append(callback)
 
+    def on_every_commit(self, callback: Callable[[], None]) -> None:
+        """The same for commits that wake nobody too: for who remembers what is *not* in the database."""
+        self._witnesses.append(callback)
+
     async def _perform(self, job: Job) -> object:
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
@@ -190,6 +195,8 @@ class Database:
 
     def _deliver(self, batch: Sequence[Job]) -> None:
         """On the loop, after a commit: tell subscribers, then let the waiting tasks go on."""
+        for witness in self._witnesses:
+            witness()
         keys: frozenset[str] = frozenset().union(*(job.keys for job in batch))
         if keys:
             for callback in self._callbacks:

@@ -162,7 +162,7 @@ def insert(
     An event stored before keeps its outcome if that was "rejected": nothing ever makes it acceptable.
     `version`: the room version, where it is not that of the room's row.
     """
-    nid = ids.intern_event(tx, event.event_id)
+    nid = ids.intern_new_event(tx, event.event_id)
     key = None if event.state_key is None else ids.intern_key(tx, event.type, event.state_key)
     written = tx.execute(
         "INSERT INTO events (event_nid, room_nid, type, sender, key_nid, membership, depth, ts, received_ts, "
@@ -239,15 +239,16 @@ def _make_whole(tx: Tx, nid: int, event: Event) -> bool:
     return True
 
 
-def connect(tx: Tx, room_nid: int, nid: int, *, tip: bool, retired: Iterable[int] = ()) -> None:
-    """Bring both kinds of extremity up to date for an event that was just given its place.
-
-    `tip`: it is a forward extremity now. `retired`: events that are none any more.
-    """
-    for old in retired:
-        tx.execute("DELETE FROM forward_extremities WHERE room_nid = ? AND event_nid = ?", (room_nid, old))
-    if tip:
+def move_forward_extremities(tx: Tx, room_nid: int, gone: Iterable[int], come: Iterable[int]) -> None:
+    """Some events are forward extremities no more, others have become some."""
+    for nid in gone:
+        tx.execute("DELETE FROM forward_extremities WHERE room_nid = ? AND event_nid = ?", (room_nid, nid))
+    for nid in come:
         tx.execute("INSERT OR IGNORE INTO forward_extremities VALUES (?, ?)", (room_nid, nid))
+
+
+def connect(tx: Tx, room_nid: int, nid: int) -> None:
+    """Bring the backward extremities up to date for an event that was just given its place."""
     named_by = tx.execute(
         "DELETE FROM backward_extremities WHERE room_nid = ? AND event_nid = ? RETURNING successor",
         (room_nid, nid),

@@ -56,13 +56,24 @@ def event_ids(db: Reader, nids: Collection[int]) -> dict[int, str]:
 
 
 def intern_event(tx: Tx, event_id: str) -> int:
-    nid = event_nid(tx, event_id)
-    if nid is not None:
-        return nid
+    nid = tx.event_nids.get(event_id)
+    if nid is None:
+        nid = event_nid(tx, event_id)
+        if nid is None:
+            return intern_new_event(tx, event_id)
+        tx.remember(event_id, nid)
+    return nid
+
+
+def intern_new_event(tx: Tx, event_id: str) -> int:
+    """The same, faster for an event that was most likely never heard of."""
     row = tx.execute(
-        "INSERT INTO event_ids (event_id) VALUES (?) RETURNING event_nid", (event_id,)
-    ).fetchone()
-    return int(row[0])
+        "INSERT INTO event_ids (event_id) VALUES (?) ON CONFLICT DO NOTHING RETURNING event_nid", (event_id,)
+    ).fetchall()
+    nid = int(row[0][0]) if row else event_nid(tx, event_id)
+    assert nid is not None  # noqa: S101  (it is there if it could not be put there)
+    tx.remember(event_id, nid)
+    return nid
 
 
 def key_nid(db: Reader, type: str, state_key: str) -> int | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from minihs.store import ids
 from minihs.store.database import Reader, Tx
 
 PDU, EDU, SET_ASIDE = 0, 1, 2
@@ -145,13 +146,9 @@ def rooms_waiting(db: Reader) -> list[tuple[str, int]]:
     )
 
 
-def remove(tx: Tx, seq: int) -> None:
-    tx.execute("DELETE FROM inbox WHERE seq = ?", (seq,))
-
-
 def remove_all(tx: Tx, seqs: Iterable[int]) -> None:
-    for seq in seqs:
-        remove(tx, seq)
+    for part in ids.chunks(list(seqs)):
+        tx.execute(f"DELETE FROM inbox WHERE seq IN ({ids.marks(len(part))})", part)
 
 
 def defer(tx: Tx, seq: int, not_before_ms: int) -> None:

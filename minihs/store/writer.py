@@ -41,6 +41,10 @@ _READING_PRAGMAS = frozenset(
 """What libraries and SQLite's own virtual tables ask; others could outlive the closure or fail the COMMIT."""
 
 
+MAX_REMEMBERED = 1_000
+"""Event numbers that a closure remembers. Beyond, it forgets them all and looks them up anew."""
+
+
 class CommitUnknown(Exception):
     """A COMMIT failed, and only a restart can tell whether it did."""
 
@@ -48,11 +52,18 @@ class CommitUnknown(Exception):
 class Tx:
     """What a write closure gets. Valid until the closure returns."""
 
-    __slots__ = ("_connection", "_keys")
+    __slots__ = ("_connection", "_keys", "event_nids")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection: sqlite3.Connection | None = connection
         self._keys: set[str] = set()
+        self.event_nids: dict[str, int] = {}
+        """Numbers of events that this closure has looked up, for `ids.intern_event`."""
+
+    def remember(self, event_id: str, nid: int) -> None:
+        if len(self.event_nids) >= MAX_REMEMBERED:
+            self.event_nids.clear()
+        self.event_nids[event_id] = nid
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> sqlite3.Cursor:
         connection = self._open()

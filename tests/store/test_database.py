@@ -135,6 +135,14 @@ async def test_a_commit_that_wakes_nobody_calls_nobody(either_db: Database) -> N
     await either_db.write(lambda tx: add(tx, 1))
 
 
+async def test_who_remembers_what_is_not_there_hears_of_every_commit(either_db: Database) -> None:
+    seen: list[list[int]] = []
+    either_db.on_every_commit(lambda: seen.append(items(either_db.read)))
+    await either_db.write(lambda tx: add(tx, 1))
+    await either_db.write(lambda tx: add(tx, 2))
+    assert seen == [[1], [1, 2]]
+
+
 async def test_positions_rise_by_one_and_skip_nothing_that_failed(either_db: Database) -> None:
     def failing(tx: Tx) -> None:
         tx.next_pos()
