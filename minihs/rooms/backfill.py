@@ -81,6 +81,38 @@ class Backfill:
                 continue
             if await self._store(batch, pdus[: 2 * MAX_EVENTS], host):
                 return True
+        return await self._behind(batch, wanted[0], limit)
+
+    async def _behind(self, batch: Batch, hidden: str, limit: int) -> bool:
+        """What is before an event that nobody shows, as those who have rejected it know. Else one bad event
+        between the good ones would end the history for all newcomers.
+
+        Nothing in an answer proves that it is before that event. So this comes after all that we ask had the
+        chance to show it, and more than half of them answered: an honest server that did not reject it would
+        have shown it.
+        """
+        federation, room_id, room_nid = self._parts.federation, batch.head.room_id, batch.head.room_nid
+        answers: dict[str, list[Event]] = {}
+        hosts = self._asking.residents(batch)
+        for host in hosts:
+            try:
+                pdus = await self._asking.ask(
+                    batch, partial(federation.backfill, host, room_id, [hidden], limit)
+                )
+            except FederationError as error:
+                log.info("could not backfill", room=room_id, error=str(error))
+                continue
+            answers[host], _ = await self._asking.admit(batch, pdus[: 2 * MAX_EVENTS], Source.BACKFILL)
+            if any(event.event_id == hidden for event in answers[host]):
+                return False
+        if 2 * len(answers) <= len(hosts):
+            return False
+        for host, events in answers.items():
+            is_known = all(is_placed(batch, event.event_id) for event in events)
+            if events and (is_known or await self._store_all(batch, events, host, hidden=hidden)):
+                log.info("passed over an event that nobody shows", room=room_id, event_id=hidden)
+                await self._parts.db.write(lambda tx: rooms.pass_over(tx, room_nid, hidden))
+                return True
         return False
 
     async def around(self, room_id: str, event_id: str, host: str) -> bool:
@@ -108,10 +140,21 @@ class Backfill:
 
     async def _store(self, batch: Batch, pdus: list[object], host: str, *, island: str | None = None) -> bool:
         admitted, _ = await self._asking.admit(batch, pdus, Source.BACKFILL)
+        return await self._store_all(batch, admitted, host, island=island)
+
+    async def _store_all(
+        self,
+        batch: Batch,
+        admitted: list[Event],
+        host: str,
+        *,
+        island: str | None = None,
+        hidden: str | None = None,
+    ) -> bool:
         found = [event for event in admitted if not is_placed(batch, event.event_id)]
         # Parents first, so that the state at the oldest, fetched from the other server, carries on to the
         # newest.
-        topos = self._places(batch, found, island)
+        topos = self._places(batch, found, island, hidden)
         stored, states = 0, 0
         for event in by_prev_events(event for event in found if event.event_id in topos):
             try:
@@ -128,12 +171,20 @@ class Backfill:
         await batch.commit()
         return stored > 0
 
-    def _places(self, batch: Batch, found: list[Event], island: str | None) -> dict[str, int]:
+    def _places(
+        self, batch: Batch, found: list[Event], island: str | None, hidden: str | None
+    ) -> dict[str, int]:
         """Each event goes just before the first of those that name it. What nobody names has no place, but
-        for the island: it goes before the gap, as far as its depth is below that of the event after it.
+        for the island: it goes before the gap, as far as its depth is below that of the event after it. And
+        but for what is before a hidden event.
         """
         topos = rooms.places_naming(self._parts.db.read, batch.head.room_nid)
         topos = {event_id: topo - 1 for event_id, topo in topos.items()}
+        if hidden in topos:
+            named = {prev_id for event in found for prev_id in event.prev_events}
+            for event in found:
+                if event.event_id not in named:
+                    topos.setdefault(event.event_id, topos[hidden] - 1)
         for event in found:
             if event.event_id == island and island not in topos:
                 ends = rooms.gap_ends(self._parts.db.read, batch.head.room_nid)

@@ -143,6 +143,15 @@ def places_naming(db: Reader, room_nid: int) -> dict[str, int]:
     )
 
 
+def pass_over(tx: Tx, room_nid: int, event_id: str) -> None:
+    """Nobody is asked for this missing event any more."""
+    tx.execute(
+        "DELETE FROM backward_extremities WHERE room_nid = ? "
+        "AND event_nid = (SELECT event_nid FROM event_ids WHERE event_id = ?)",
+        (room_nid, event_id),
+    )
+
+
 def gap_ends(db: Reader, room_nid: int) -> list[tuple[int, int]]:
     """(topo, depth) of each event that names a parent which we lack."""
     return list(

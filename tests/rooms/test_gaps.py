@@ -379,3 +379,60 @@ async def test_what_was_built_on_a_rejected_event_that_nobody_shows_keeps_nothin
         assert timeline_of(b, room_id)[-3:] == said
         assert inbox_of(b) == {}
         assert state_of(b, room_id) == state_of(a, room_id)
+
+
+@pytest.mark.parametrize("version", ["10", "12"])
+async def test_history_is_read_on_behind_an_event_that_nobody_shows(tmp_path: Path, version: str) -> None:
+    """It was rejected by all; what was said before it is there to be asked for nevertheless."""
+    async with worlds(tmp_path, "a.test", "b.test", "c.test", "e.test") as world:
+        a, b, c, e = (world.servers[name] for name in ("a.test", "b.test", "c.test", "e.test"))
+        alice, bob = "@alice:a.test", "@bob:b.test"
+        room_id = await a.create(alice, {"preset": "public_chat", "room_version": version})
+        for server, user in ((e, EVE), (c, "@carol:c.test")):
+            await server.join(user, room_id, via=["a.test"])
+            await world.deliver()
+        said = [await a.send(alice, room_id, "m.room.message", {"n": n}) for n in range(5)]
+        forger = Forger(world, "e.test", "a.test", room_id)
+        refused = forger.seal(forger.draft("m.room.topic", EVE, {"topic": "mine"}, ""))
+        built = forger.seal(forger.draft("m.room.message", EVE, {}, prev=[forger.id_of(refused)]))
+        await world.send("e.test", "a.test", [refused, built])
+        said += [forger.id_of(built), await a.send(alice, room_id, "m.room.message", {"n": 5})]
+        world.cut.add(frozenset(("b.test", "e.test")))
+        await b.join(bob, room_id, via=["a.test"])
+        await world.deliver()
+        for _ in range(20):
+            if not await b.backfill(room_id, before=(10**9, 0), limit=3):
+                break
+        whole = timeline_of(b, room_id)
+        assert [event_id for event_id in whole if event_id in said] == said
+        assert len(whole) == len(timeline_of(a, room_id))
+        nid = b.parts.head(room_id).room_nid
+        assert rooms.backward_extremities(b.parts.db.read, nid) == []
+        invariants.check(b, room_id)
+
+
+async def test_history_is_not_skipped_while_those_who_might_show_it_are_away(tmp_path: Path) -> None:
+    """Eve's server leaves an event out of its answer, and would have us go on far behind it."""
+    async with worlds(tmp_path, "a.test", "b.test", "c.test", "e.test") as world:
+        a, b, c, e = (world.servers[name] for name in ("a.test", "b.test", "c.test", "e.test"))
+        alice = "@alice:a.test"
+        room_id = await a.create(alice, {"preset": "public_chat"})
+        for server, user in ((e, EVE), (c, "@carol:c.test")):
+            await server.join(user, room_id, via=["a.test"])
+            await world.deliver()
+        said = [await a.send(alice, room_id, "m.room.message", {"n": n}) for n in range(9)]
+        await world.deliver()
+        await b.join("@bob:b.test", room_id, via=["a.test"])
+
+        async def less(honest: Any, asker: str, room: str, event_ids: list[str], limit: int) -> Any:
+            return [e.parts.graph.event(each).json for each in said[:3]]  # type: ignore[union-attr]
+
+        world.hooks["e.test", "backfill"] = less
+        for away in ("a.test", "c.test"):
+            world.cut.add(frozenset(("b.test", away)))
+        assert not await b.backfill(room_id, before=(10**9, 0), limit=3)
+        world.cut.clear()
+        for _ in range(20):
+            if not await b.backfill(room_id, before=(10**9, 0), limit=3):
+                break
+        assert [event_id for event_id in timeline_of(b, room_id) if event_id in said] == said
