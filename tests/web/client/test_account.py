@@ -252,6 +252,12 @@ class TestDevices:
 
 
 class TestModeration:
+    async def test_administrators_are_told_that_they_may(self, server: TestServer) -> None:
+        root, alice = await admin(server), await server.user("alice")
+        told = (await root.get("/capabilities")).json["capabilities"]["m.account_moderation"]
+        assert told == {"suspend": True, "lock": True}
+        assert "m.account_moderation" not in (await alice.get("/capabilities")).json["capabilities"]
+
     async def test_a_locked_user_can_only_log_out(self, server: TestServer) -> None:
         root, alice = await admin(server), await server.user("alice")
         lock = f"/_matrix/client/v1/admin/lock/{alice.user_id}"

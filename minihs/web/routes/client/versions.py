@@ -8,7 +8,7 @@ from minihs.web.routing import CLIENT, NONE, Call, JsonObject, Routes
 
 routes = Routes()
 
-SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in range(1, 17))]
+SPEC_VERSIONS = ["r0.5.0", "r0.6.0", "r0.6.1", *(f"v1.{minor}" for minor in range(1, 20))]
 """All that we answer to, not only the newest: some clients refuse a server that names none of v1.1 to v1.9.
 """
 
@@ -32,6 +32,7 @@ async def versions(_: Call) -> JsonObject:
 
 @routes.get("/_matrix/client/v3/capabilities", auth=CLIENT)
 async def capabilities(call: Call) -> JsonObject:
+    moderation = {"m.account_moderation": {"suspend": True, "lock": True}} if call.requester.is_admin else {}
     return {
         "capabilities": {
             "m.room_versions": {
@@ -44,5 +45,7 @@ async def capabilities(call: Call) -> JsonObject:
             "m.set_avatar_url": {"enabled": True},
             "m.3pid_changes": {"enabled": False},
             "m.get_login_token": {"enabled": True},
+            "m.forget_forced_upon_leave": {"enabled": False},
+            **moderation,
         }
     }
