@@ -70,12 +70,15 @@ def build(context: SlidingContext, unread: Unread, max_rooms: int | None) -> Bui
 
 
 def _matches(context: SlidingContext) -> Matches:
-    """None at all, without looking, if the client asked the same at this very position before."""
-    settled = context.settled
+    """None at all, without looking, if the client asks for none, as one for encryption only does, or asked
+    the same at this very position before."""
+    request, settled = context.request, context.settled
+    if not request.lists and not request.subscriptions:
+        return Matches([], {})
     is_same = (
         settled is not None
         and settled.upto == context.upto
-        and settled.digest == context.request.digest
+        and settled.digest == request.digest
         and not context.typing.changed
     )
     if settled is not None and is_same:

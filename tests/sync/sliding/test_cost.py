@@ -44,6 +44,16 @@ async def test_what_is_none_of_the_users_business_costs_one_look_at_the_rooms(wo
     assert len(run) <= 10, run
 
 
+async def test_a_connection_for_encryption_only_does_not_look_at_rooms(world: World) -> None:
+    room = await world.room()
+    client = Connection(world, ALICE, **ALL)
+    await client.next()
+    await world.say(ALICE, room, "hello")
+    with statements() as run:
+        assert (await client.next())["rooms"] == {}
+    assert len(run) <= 20, run
+
+
 async def test_one_message_is_told_in_few_statements_however_many_rooms_there_are(world: World) -> None:
     ids = [await world.room() for _ in range(5)]
     for room in ids:

@@ -140,3 +140,18 @@ async def test_members_at_a_position_and_keys_changed_since(home: TestHome) -> N
     pos = (await slide(alice))["pos"]
     members = await alice.get(f"/rooms/{quote(room)}/members?at={quote(pos)}")
     assert [event["state_key"] for event in members["chunk"]] == [alice.user_id]
+
+
+async def test_a_position_survives_a_restart(tmp_path: Path) -> None:
+    async with open_home(tmp_path) as home:
+        alice = await home.person("alice", "PHONE")
+        room = await alice.room(name="Den")
+        first = await slide(alice)
+        second = await slide(alice, first["pos"])
+        await alice.say(room, "hello")
+    async with open_home(tmp_path) as home:
+        alice.house = home.house
+        third = await slide(alice, second["pos"])
+    assert said(third["rooms"][room]) == ["hello"]
+    assert "initial" not in third["rooms"][room]
+    assert "name" not in third["rooms"][room]
