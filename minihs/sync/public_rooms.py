@@ -44,14 +44,18 @@ class ListOptions:
     since: str | None = None
     term: str = ""
     room_types: frozenset[str | None] | None = None
+    network: str | None = None
+    """An instance of a third-party network; none of our rooms is one's."""
 
 
-def options_from(limit: object, since: object, wanted: object) -> ListOptions:
+def options_from(limit: object, since: object, wanted: object, network: object = None) -> ListOptions:
     """From the fields of a request; M_BAD_JSON, M_INVALID_PARAM."""
     if limit is not None and (type(limit) is not int or limit < 0):
         raise bad_json("limit must be a whole number.")
     if since is not None and not isinstance(since, str):
         raise bad_json("since must be a string.")
+    if network is not None and not isinstance(network, str):
+        raise bad_json("third_party_instance_id must be a string.")
     if wanted is None:
         wanted = {}
     if not isinstance(wanted, dict):
@@ -65,7 +69,11 @@ def options_from(limit: object, since: object, wanted: object) -> ListOptions:
         raise bad_json("room_types must be a list of strings and nulls.")
     count = DEFAULT_LIMIT if type(limit) is not int or limit == 0 else min(limit, MAX_LIMIT)
     return ListOptions(
-        count, since or None, (term or "").casefold(), None if types is None else frozenset(types)
+        count,
+        since or None,
+        (term or "").casefold(),
+        None if types is None else frozenset(types),
+        network or None,
     )
 
 
@@ -114,7 +122,7 @@ class PublicRooms:
 
 
 def _page(db: Reader, options: ListOptions, start: int) -> JsonObject:
-    published = public_rooms.published(db)
+    published = public_rooms.published(db) if options.network is None else []
     entries = _entries(db, published)
     if options.term or options.room_types is not None:
         entries = [entry for entry in entries if _matches(entry, options)]

@@ -207,6 +207,12 @@ async def test_rooms_are_found_by_alias_and_in_the_directory(tmp_path: Path) -> 
         assert (status, answer) == (200, {"room_id": room, "servers": ["one.test"]})
         status, answer = await at.ask("GET", f"{V1}/publicRooms?limit=5")
         assert [each["room_id"] for each in answer["chunk"]] == [room]
+        for method, query, body in (
+            ("GET", "?third_party_instance_id=irc-freenode", None),
+            ("POST", "", {"third_party_instance_id": "irc-freenode"}),
+        ):
+            answer = await at.ask(method, f"{V1}/publicRooms{query}", body)
+            assert answer == (200, {"chunk": [], "total_room_count_estimate": 0})
         for term, found in (("hall", 1), ("cellar", 0)):
             body = {"filter": {"generic_search_term": term}, "include_all_networks": True}
             status, answer = await at.ask("POST", f"{V1}/publicRooms", body)

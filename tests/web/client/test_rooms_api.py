@@ -154,6 +154,7 @@ async def test_aliases_and_the_directory(home: TestHome) -> None:
     await alice.put(f"/directory/list/room/{quote(room)}", {"visibility": "public"})
     listed = await home.house.ask("GET", V3 + "/publicRooms")
     assert [entry["room_id"] for entry in listed.json["chunk"]] == [room]
+    assert (await bob.post("/publicRooms", {"third_party_instance_id": "irc-freenode"}))["chunk"] == []
     found = await bob.post("/publicRooms", {"filter": {"generic_search_term": "de"}, "limit": 5})
     assert found["chunk"][0]["name"] == "Den"
     assert (await alice.ask("DELETE", f"/directory/room/{alias}")).status == 200
@@ -236,6 +237,7 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/directory/list/room/!other:example.org", b"", 404, "M_NOT_FOUND"),
     ("GET", "/publicRooms?limit=x", b"", 400, "M_INVALID_PARAM"),
     ("GET", "/publicRooms?since=x", b"", 400, "M_INVALID_PARAM"),
+    ("POST", "/publicRooms", b'{"third_party_instance_id": 5}', 400, "M_BAD_JSON"),
 ]
 
 

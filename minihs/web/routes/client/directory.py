@@ -78,15 +78,19 @@ async def search_public_rooms(call: Call) -> JsonObject:
     return await _list(call, await call.json(optional=True))
 
 
+_PASSED_ON = ("limit", "since", "filter", "third_party_instance_id", "include_all_networks")
+
+
 async def _list(call: Call, body: JsonObject) -> JsonObject:
     """A page of our directory, or of that of the server named (only our users can make us ask it)."""
-    options = options_from(body.get("limit"), body.get("since"), body.get("filter"))
+    network = body.get("third_party_instance_id")
+    options = options_from(body.get("limit"), body.get("since"), body.get("filter"), network)
     server = call.query.get("server")
     if not server or server == call.services.config.server_name:
         return await call.services.sync.public_rooms.list(options)
     if call.maybe_requester is None:
         raise forbidden("Log in to see the rooms of other servers.")
-    asked: JsonObject = {name: value for name, value in body.items() if name in ("limit", "since", "filter")}
+    asked: JsonObject = {name: body[name] for name in _PASSED_ON if name in body}
     try:
         return remote_page(await call.services.federation.public_rooms(server, asked))
     except FederationError as error:

@@ -14,12 +14,14 @@ _PATH = "/_matrix/federation/v1/publicRooms"
 
 @routes.get(_PATH, auth=FEDERATION)
 async def public_rooms(call: Call) -> JsonObject:
-    options = options_from(call.query.get_int("limit"), call.query.get("since"), None)
+    network = call.query.get("third_party_instance_id")
+    options = options_from(call.query.get_int("limit"), call.query.get("since"), None, network)
     return await call.services.sync.public_rooms.list(options)
 
 
 @routes.post(_PATH, auth=FEDERATION)
 async def search_public_rooms(call: Call) -> JsonObject:
     body = await call.json(optional=True)
-    options = options_from(body.get("limit"), body.get("since"), body.get("filter"))
+    network = body.get("third_party_instance_id")
+    options = options_from(body.get("limit"), body.get("since"), body.get("filter"), network)
     return await call.services.sync.public_rooms.list(options)
