@@ -50,6 +50,7 @@ ROWS = [
     Row("branches_cpu_s", "{branch} + {branch} state events on two branches, merged: CPU", "s", 0.5, 36.5),
     Row("initial_sync_first_ms", "initial /sync, {sync_rooms} rooms, the first", "ms", digits=0),
     Row("initial_sync_ms", "the same, p50 of the next", "ms", ratio_budget=1 / 6, digits=1),
+    Row("first_window_ms", "first window of sliding sync, {sync_rooms} rooms, p50", "ms", digits=1),
     Row("disk_bytes_per_event", "disk per message", "bytes", 1_800, digits=0),
 ]
 

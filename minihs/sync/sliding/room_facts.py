@@ -33,6 +33,8 @@ def room_facts(context: SlidingContext, task: RoomTask, news: StateNews) -> Json
     for name, value in values.items():
         if name in changed or (is_first and value is not None):
             facts[name] = value
+    if task.section is not Section.JOIN:
+        return facts  # who is there now is none of the business of those who left
     if is_first or members_changed:
         facts["joined_count"] = sync_rooms.joined_count(db, task.room_nid)
         facts["invited_count"] = sync_rooms.invited_count(db, task.room_nid)

@@ -13,6 +13,20 @@ from scripts.bench_lib.measure import Span, measured, times, wall_clock
 from scripts.bench_lib.subject import Subject
 from tests.interop.kit.client import V3, Client
 
+SLIDING = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+_NAMES = (
+    "create", "name", "topic", "avatar", "encryption", "power_levels", "join_rules", "history_visibility",
+    "canonical_alias", "tombstone",
+)  # fmt: skip
+_OTHERS = [
+    ["m.room.member", "$ME"],
+    ["m.room.member", "$LAZY"],
+    ["m.space.child", "*"],
+    ["m.space.parent", "*"],
+]
+SLIDING_STATE = [*([f"m.room.{name}", ""] for name in _NAMES), *_OTHERS]
+"""What Element X asks for."""
+
 
 async def send(subject: Subject) -> dict[str, float]:
     """One sender and then several in one room, while one other client listens."""
@@ -96,5 +110,16 @@ async def initial_sync(subject: Subject) -> dict[str, float]:
         answer = await people[1].call("GET", f"{V3}/sync?{query}")
         assert len(answer["rooms"]["join"]) == sizes.sync_rooms
 
+    async def slide(number: int) -> None:
+        wish = {"ranges": [[0, sizes.sync_rooms - 1]], "timeline_limit": 1, "required_state": SLIDING_STATE}
+        body = {"conn_id": f"{number}", "lists": {"all": wish}}
+        answer = await people[1].call("POST", SLIDING, body)
+        assert len(answer["rooms"]) == sizes.sync_rooms
+
     taken = await times(11, sync)
-    return {"initial_sync_first_ms": 1000 * taken[0], "initial_sync_ms": 1000 * statistics.median(taken[1:])}
+    slid = await times(11, slide)
+    return {
+        "initial_sync_first_ms": 1000 * taken[0],
+        "initial_sync_ms": 1000 * statistics.median(taken[1:]),
+        "first_window_ms": 1000 * statistics.median(slid[1:]),
+    }

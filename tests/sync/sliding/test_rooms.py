@@ -330,6 +330,7 @@ async def test_a_room_that_one_leaves_is_told_up_to_there(world: World) -> None:
     told = (await client.told())[room]
     assert said(told) == ["before"]
     assert state(told)["m.room.member", BOB]["membership"] == "leave"
+    assert not told.keys() & {"joined_count", "invited_count", "heroes", "notification_count"}
     assert await client.told() == {}
     fresh = await world.slide(BOB, conn_id="new", **rooms())
     assert fresh["rooms"] == {}
