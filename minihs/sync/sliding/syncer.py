@@ -26,7 +26,7 @@ from minihs.sync.sliding.build import Built, TooMuch, build
 from minihs.sync.sliding.connections import Connection, Connections
 from minihs.sync.sliding.context import SlidingContext, TypingNow
 from minihs.sync.sliding.request import SlidingRequest
-from minihs.sync.syncer import MAX_TIMEOUT_MS
+from minihs.sync.syncer import LONG_ABSENCE, MAX_TIMEOUT_MS
 from minihs.sync.tokens import SlidingToken, SyncToken
 from minihs.sync.typing import Typing
 from minihs.sync.unread import Unread
@@ -127,7 +127,7 @@ class SlidingSyncer:
             )
             return build(context, self._unread, max_rooms), SyncToken(upto, typing.serial)
 
-        if since is None:
+        if since is None or sync_rooms.current_pos(self._db.read) - since.pos > LONG_ABSENCE:
             return await self._db.scan(attempt)
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
