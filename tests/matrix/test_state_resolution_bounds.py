@@ -12,6 +12,7 @@ import pytest
 from minihs.matrix.event import Event
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.matrix.state_resolution import AuthGraph, ChainIndex, MissingEventError, resolve
+from minihs.matrix.state_resolution.graph import SHORT_CHAIN
 from minihs.testing.events import RoomFactory
 
 ALICE = "@alice:a.test"
@@ -177,6 +178,48 @@ def test_a_mainline_is_walked_only_as_far_as_needed(version: str) -> None:
     room.asked = 0
     assert resolve(room.version, parts, room, rest=state, rest_chain=index, graph=graph) == parts[1]
     assert room.asked < 100
+
+
+class Untouchable:
+    """A container that nobody may look into."""
+
+    def __contains__(self, event_id: object) -> bool:
+        raise AssertionError(f"asked for {event_id}")
+
+
+@pytest.mark.parametrize("version", ["2", "11", "12"])
+def test_what_all_share_is_not_looked_through_for_events_that_cite_the_same(version: str) -> None:
+    room = Forged(version)
+    joins = [room.join(user, [room.levels, room.rules]) for user in ("@bob:b.test", "@carol:c.test")]
+    parts: list[State] = [
+        {("m.room.member", "@bob:b.test"): joins[0]},
+        {("m.room.member", "@carol:c.test"): joins[1]},
+    ]
+    result = resolve(room.version, parts, room, rest=room.state, rest_chain=Untouchable())
+    assert result == {**parts[0], **parts[1]}
+
+
+@pytest.mark.parametrize("version", ["2", "11", "12"])
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_long_chains_are_walked_down_to_what_all_share_only(version: str, beyond: int) -> None:
+    room = Forged(version)
+    below = AuthGraph(room).chain([room.topic("", "")])
+    for _ in range(SHORT_CHAIN - len(below) + beyond):
+        below.add(room.levels)
+        room.levels = room.new_levels([room.levels, room.alice])
+    below.add(room.levels)
+    parts: list[State] = [{("m.room.topic", ""): room.topic("", text)} for text in ("one", "two")]
+    graph = AuthGraph(room)
+    asked: list[object] = []
+
+    class Shared:
+        def __contains__(self, event_id: object) -> bool:
+            asked.append(event_id)
+            return event_id in below
+
+    state = {**room.state, ("m.room.power_levels", ""): room.levels}
+    resolve(room.version, parts, room, rest=state, rest_chain=Shared(), graph=graph)
+    assert bool(asked) == bool(beyond)
 
 
 @pytest.mark.parametrize("version", ["1", "2"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from minihs.matrix.auth_rules import AuthError, allowing_rule, check_auth_events
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.matrix.state_resolution import AuthGraph, ChainIndex, resolve
+from minihs.matrix.state_resolution import graph as auth_graph
 from minihs.testing.events import RoomFactory
 from tests.matrix import oracle
 from tests.matrix.oracle_auth import allowed, auth_events_right
@@ -39,6 +40,17 @@ def test_the_result_is_the_oracles(family: str, data: st.DataObject) -> None:
     room, states = data.draw(forks(versions) | made_up_states(versions))
     assert room.version.state_res == family
     assert resolve(room.version, states, room) == by_oracle(room, states)
+
+
+@SLOW
+@given(sets, st.sampled_from([0, 1, 3, 8]))
+def test_where_chains_are_no_longer_short_makes_no_difference(
+    given: tuple[RoomFactory, list[State]], most: int
+) -> None:
+    room, states = given
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auth_graph, "SHORT_CHAIN", most)
+        assert resolve(room.version, states, room) == by_oracle(room, states)
 
 
 @SLOW

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from minihs.matrix.state_resolution.store import EventStore, need
+from minihs.matrix.state_resolution.store import EventStore, MissingEventError, need
+
+
+class ChainTooLong(Exception):
+    """There is more of an auth chain than was wanted."""
 
 
 class AuthGraph:
@@ -71,9 +75,11 @@ class AuthGraph:
             stack.pop()
         return heights[event_id]
 
-    def chain(self, event_ids: Iterable[str], beyond: Container[str] = ()) -> set[str]:
+    def chain(
+        self, event_ids: Iterable[str], beyond: Container[str] = (), *, most: int | None = None
+    ) -> set[str]:
         """The auth chain of these events. The walk does not enter `beyond`, which must hold, with an event,
-        its whole auth chain."""
+        its whole auth chain. Raises ChainTooLong if there are more than `most`."""
         chain: set[str] = set()
         seen: set[str] = set()
         stack = list(event_ids)
@@ -84,19 +90,31 @@ class AuthGraph:
                     if auth_id not in beyond:
                         chain.add(auth_id)
                         stack.append(auth_id)
+            if most is not None and len(chain) > most:
+                raise ChainTooLong
         return chain
+
+
+SHORT_CHAIN = 200
+"""Events of an auth chain that are walked through rather than to ask what all states share."""
 
 
 def auth_difference(graph: AuthGraph, heads: Sequence[Collection[str]], shared: Container[str]) -> set[str]:
     """The events that are in the full auth chain of some of the states, but not of all.
 
     `heads` are, state by state, the events in which the states differ, and `shared` the auth chain of those
-    in which they agree. What is in `shared` is in every state's chain, and so is all that it leads to: the
-    walks stop there, and what is left of the chains decides.
+    in which they agree. What is in `shared` is in every state's chain, and so is all that it leads to.
+
+    To ask `shared` may cost as much as the state is large. Chains that are short are walked to their ends,
+    and mostly nothing is left to ask about; otherwise the walks stop at what is shared.
     """
-    chains = [graph.chain(events, shared) for events in heads]
+    try:
+        chains = [graph.chain(events, most=SHORT_CHAIN) for events in heads]
+    except (ChainTooLong, MissingEventError):  # what is missing may lie beyond what is shared
+        chains = [graph.chain(events, shared) for events in heads]
     in_some: set[str] = set().union(*chains)
-    return in_some.difference(chains[0].intersection(*chains[1:]))
+    different = in_some.difference(chains[0].intersection(*chains[1:]))
+    return {event_id for event_id in different if event_id not in shared}
 
 
 def conflicted_subgraph(graph: AuthGraph, conflicted: Collection[str]) -> set[str]:
