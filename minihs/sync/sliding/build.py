@@ -27,7 +27,7 @@ from minihs.sync.unread import Unread
 
 
 class TooMuch(Exception):
-    """There are more rooms to tell of than the loop has time for: build the answer in a thread."""
+    """There is more to read than the loop has time for: build the answer in a thread."""
 
 
 @dataclass(frozen=True, slots=True)

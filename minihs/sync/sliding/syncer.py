@@ -110,6 +110,8 @@ class SlidingSyncer:
 
         def attempt(db: Reader, max_rooms: int | None = None) -> tuple[Built, SyncToken]:
             upto = sync_rooms.current_pos(db)
+            if max_rooms is not None and since is not None and upto - since.pos > LONG_ABSENCE:
+                raise TooMuch
             context = SlidingContext(
                 db=db,
                 facts=self._facts,
@@ -127,7 +129,7 @@ class SlidingSyncer:
             )
             return build(context, self._unread, max_rooms), SyncToken(upto, typing.serial)
 
-        if since is None or sync_rooms.current_pos(self._db.read) - since.pos > LONG_ABSENCE:
+        if since is None:
             return await self._db.scan(attempt)
         await trio.lowlevel.checkpoint_if_cancelled()
         try:

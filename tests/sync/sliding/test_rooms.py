@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from minihs.store import room_activity
 from minihs.store.reader import Reader
+from minihs.sync.sliding import syncer
 from minihs.sync.sliding.syncer import MAX_ROOMS_ON_LOOP
 from tests.sync.sliding.kit import Connection, put, rooms, said, state
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, Json, World
@@ -222,25 +223,42 @@ async def test_activity_is_looked_for_among_the_newest_events_only(
     assert (await world.slide(ALICE, **rooms()))["rooms"][room]["bump_stamp"] == joined
 
 
-async def test_an_answer_about_many_rooms_is_built_in_a_thread(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scans = []
+@pytest.fixture
+def scans(world: World, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The reads that are given to a thread, as they are."""
+    found: list[object] = []
     scan = world.db.scan
 
-    async def counted[T](function: Callable[[Reader], T]) -> T:
-        scans.append(function)
+    async def noted[T](function: Callable[[Reader], T]) -> T:
+        found.append(function)
         return await scan(function)
 
+    monkeypatch.setattr(world.db, "scan", noted)
+    return found
+
+
+async def test_an_answer_about_many_rooms_is_built_in_a_thread(world: World, scans: list[object]) -> None:
     ids = [await world.room() for _ in range(MAX_ROOMS_ON_LOOP + 1)]
     client = Connection(world, ALICE, **rooms())
     await client.next()
-    monkeypatch.setattr(world.db, "scan", counted)
     for count, expected in ((MAX_ROOMS_ON_LOOP, 0), (MAX_ROOMS_ON_LOOP + 1, 1)):
+        scans.clear()
         for room in ids[:count]:
             await world.say(ALICE, room, "hello")
         assert len(await client.told()) == count
         assert len(scans) == expected
+
+
+async def test_who_was_away_for_long_is_answered_from_a_thread(
+    world: World, scans: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Connection(world, ALICE, **rooms())
+    await client.next()
+    room = await world.room()
+    monkeypatch.setattr(syncer, "LONG_ABSENCE", 1)
+    scans.clear()
+    assert list(await client.told()) == [room]
+    assert len(scans) == 1
 
 
 async def test_counts_of_what_is_unread_come_and_go_with_receipts(world: World) -> None:
