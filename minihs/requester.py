@@ -6,11 +6,10 @@ It stands beside the layers, as the runtime does, because they all hand it on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Requester:
+class Requester(NamedTuple):
     """An authenticated user and the device whose token it is."""
 
     user_id: str

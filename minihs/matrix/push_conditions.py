@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from minihs.matrix.globs import Glob
 from minihs.matrix.push_rules import KINDS
@@ -24,8 +24,7 @@ _MEMBER_COUNT = re.compile(r"(==|<=|>=|<|>)?([0-9]{1,15})", re.ASCII)
 DEFAULT_NOTIFICATION_LEVEL = 50
 
 
-@dataclass(frozen=True, slots=True)
-class PushContext:
+class PushContext(NamedTuple):
     """What some conditions need to know beside the event."""
 
     member_count: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from minihs.matrix.event import Event
 from minihs.rooms.graph import Graph
@@ -18,8 +19,7 @@ MAX_LOOK_THROUGH = 200
 """Parents looked at to find out which extremities an event replaces."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientTxn:
+class ClientTxn(NamedTuple):
     """The client request that an event came from."""
 
     user_id: str

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
@@ -30,8 +29,7 @@ class Outcome(IntEnum):
     """Against the auth rules: never in any state, never built upon."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
+class StoredEvent(NamedTuple):
     """An event with what we know of it."""
 
     nid: int

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihs.matrix.ids import domain_of
 from minihs.store import device_lists, ids
 from minihs.store.database import Reader, Tx
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(NamedTuple):
     room_nid: int
     user_id: str
     membership: str

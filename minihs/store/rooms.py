@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihs.store import ids, search
 from minihs.store.database import Reader, Tx
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """A row of `rooms`."""
 
     room_nid: int

@@ -8,12 +8,12 @@ refresh token stays good until one of the new pair is used, since the answer wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihs.store.database import Reader, Tx
 
 
-@dataclass(frozen=True, slots=True)
-class AccessToken:
+class AccessToken(NamedTuple):
     """An access token with what a request needs to know about its owner."""
 
     token_id: int

@@ -12,8 +12,7 @@ Reads only; the same function serves the loop and, for large answers, a thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from minihs.matrix.canonical import JsonObject
 from minihs.store import account_data, one_time_keys, timeline, to_device
@@ -33,8 +32,7 @@ from minihs.sync.unread import Unread
 TO_DEVICE_LIMIT = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(NamedTuple):
     answer: JsonObject
     next_batch: str
     is_empty: bool

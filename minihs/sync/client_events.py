@@ -12,7 +12,7 @@ Events are made in batches: whatever their number, there is one query for each k
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihs.matrix.canonical import JsonObject
 from minihs.store import ids, state, timeline
@@ -25,8 +25,7 @@ from minihs.sync.group_facts import GroupFacts
 REDACTION = "m.room.redaction"
 
 
-@dataclass(frozen=True, slots=True)
-class Viewer:
+class Viewer(NamedTuple):
     """Who reads. `device_id` empty: nobody's transaction ids are shown."""
 
     user_id: str

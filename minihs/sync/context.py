@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from minihs.matrix.canonical import JsonObject
 from minihs.store.reader import Reader
@@ -21,8 +22,7 @@ STATE_AFTER = "state_after"
 UNSTABLE_STATE_AFTER = "org.matrix.msc4222.state_after"
 
 
-@dataclass(frozen=True, slots=True)
-class TypingNews:
+class TypingNews(NamedTuple):
     """Who types in rooms where that changed; taken from memory before the answer is built, maybe in a
     thread."""
 
@@ -33,8 +33,7 @@ class TypingNews:
     """The client's token is from before our start: it may still show somebody as typing."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncRequest:
+class SyncRequest(NamedTuple):
     viewer: Viewer
     filter: SyncFilter
     since: SyncToken | None
@@ -48,8 +47,7 @@ class SyncRequest:
         return self.state_name != STATE
 
 
-@dataclass(frozen=True, slots=True)
-class SyncContext:
+class SyncContext(NamedTuple):
     """One attempt at an answer."""
 
     db: Reader

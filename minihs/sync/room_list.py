@@ -15,8 +15,8 @@ lazily. Others must get all members with it, so it is kept from them until those
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from minihs.store import partial, sync_rooms
 from minihs.store.reader import Reader
@@ -34,8 +34,7 @@ class Section(StrEnum):
 GONE = ("leave", "ban")
 
 
-@dataclass(frozen=True, slots=True)
-class RoomTask:
+class RoomTask(NamedTuple):
     """A room that the answer may speak of."""
 
     room_nid: int
@@ -200,7 +199,7 @@ def _with_what_is_known(tasks: list[RoomTask], states: Mapping[int, int | None],
         if task.section is Section.JOIN and task.room_nid in states:
             pos = states[task.room_nid]
             is_partial = pos is None or pos > upto
-            task = replace(task, partial=is_partial, completed=None if is_partial else pos)
+            task = task._replace(partial=is_partial, completed=None if is_partial else pos)
         found.append(task)
     return found
 
@@ -208,7 +207,7 @@ def _with_what_is_known(tasks: list[RoomTask], states: Mapping[int, int | None],
 def for_clients_that_want_all_members(tasks: list[RoomTask]) -> list[RoomTask]:
     """Without rooms of which not all are known; what has become whole is new to them."""
     return [
-        replace(task, since=None, newly_joined=True) if task.just_completed else task
+        task._replace(since=None, newly_joined=True) if task.just_completed else task
         for task in tasks
         if not task.partial
     ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihs.store import timeline
 from minihs.store.reader import Reader
@@ -23,8 +24,7 @@ before."""
 MAX_ROUND = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(NamedTuple):
     db: Reader
     facts: GroupFacts
     user_id: str
@@ -70,8 +70,7 @@ class Selector:
         return {nid for nid, target in targets.items() if target in untouched}
 
 
-@dataclass(frozen=True, slots=True)
-class Latest:
+class Latest(NamedTuple):
     """The end of a timeline."""
 
     rows: list[EventRow]

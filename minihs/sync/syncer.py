@@ -9,7 +9,7 @@ any time.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import trio
 
@@ -38,8 +38,7 @@ LONG_ABSENCE = 20_000
 """Positions. A client that was away for longer is answered from a thread: much may have to be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncOptions:
+class SyncOptions(NamedTuple):
     """The parameters of one request, checked."""
 
     filter: SyncFilter

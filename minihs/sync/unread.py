@@ -12,7 +12,6 @@ alike, the further one wins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from minihs.matrix.auth_rules import PowerLevels
@@ -72,8 +71,7 @@ class Judged(NamedTuple):
     """None: no rule matched, or it is their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     """What was counted last. Keeping up costs in proportion to what is new, not to what is unread."""
 
     basis: tuple[int, frozenset[str]]

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -46,8 +45,7 @@ MAX_NEWS = 200
 """Changes that one /sync tells."""
 
 
-@dataclass(frozen=True, slots=True)
-class UserPresence:
+class UserPresence(NamedTuple):
     presence: str
     status_msg: str | None
     last_active_ms: int

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an answer of /sync costs, counted in SQL statements: time moves with the machine, these don't."""
+"""What a message and the answers of /sync cost, counted in pages and SQL statements: time moves with the
+machine, these don't.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ import pytest
 
 from minihs.store.reader import Parameters, ReadConnection
 from tests.sync.world import ALICE, BOB, World
+
+PAGE_IN_JOURNAL = 4096 + 24
 
 
 @contextmanager
@@ -78,3 +82,21 @@ async def test_a_first_answer_costs_some_statements_a_room_not_some_an_event(wor
     shown = [event for room in answer["rooms"]["join"].values() for event in room["timeline"]["events"]]
     assert len([event for event in shown if "state_key" in event]) > 30
     assert len(run) <= 35 * len(rooms), len(run)
+
+
+async def test_a_message_writes_few_pages(world: World) -> None:
+    room = await world.room(ALICE)
+
+    async def say(number: int) -> None:
+        await world.rooms.send(
+            ALICE, room, "m.room.message", {"body": "hi"}, device_id="D", txn_id=f"{number}"
+        )
+
+    for number in range(20):
+        await say(number)
+    journal = world.db.path.with_name(world.db.path.name + "-wal")
+    before = journal.stat().st_size
+    for number in range(20, 40):
+        await say(number)
+    pages = (journal.stat().st_size - before) / PAGE_IN_JOURNAL / 20
+    assert 5 < pages <= 15
