@@ -297,6 +297,7 @@ async def test_blocked_invites_are_not_pushed(tmp_path: Path) -> None:
         private = await alice.create_room()
         home.gateway.status = 500
         await alice.invite(private, bob.user_id)
+        await rest(0.5)  # the first attempt has failed
         path = f"/user/{quote(bob.user_id, safe='')}/account_data/m.invite_permission_config"
         await bob.put(path, {"default_action": "block"})
         home.gateway.status = 200
