@@ -156,3 +156,13 @@ async def test_the_real_network_connects_and_refuses() -> None:
     await listener.aclose()
     with pytest.raises(OSError):
         await TcpNetwork().connect("127.0.0.1", port)
+
+
+async def test_of_the_addresses_and_records_of_a_name_some_are_taken(
+    resolver: DnsResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver_module, "MAX_ADDRESSES", 1)
+    monkeypatch.setattr(resolver_module, "MAX_SRV_RECORDS", 1)
+    found = await resolver.addresses("both.test")
+    assert len([address for address in found if ":" not in address]) == 1
+    assert len((await resolver.srv("_matrix-fed._tcp.both.test")).records) == 1

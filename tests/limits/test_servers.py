@@ -262,3 +262,13 @@ async def test_of_one_presence_edu_so_many_updates_count(
         assert (await at.alice.get(f"/presence/{MALLORY}/status"))["presence"] != "online"
         await at.tell("m.presence", {"push": [other, hers]})
         assert (await at.alice.get(f"/presence/{MALLORY}/status"))["presence"] == "online"
+
+
+async def test_a_policy_server_is_waited_for_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "POLICY", 3.0)
+    async with siege(tmp_path) as at:
+        at.peer.on("POST", "/_matrix/policy/v1/sign", Reply(delay=1e6))
+        started = trio.current_time()
+        with pytest.raises(FederationError):
+            await at.world["one.test"].server.services.federation.policy_sign("peer.test", at.event())
+        assert trio.current_time() - started == pytest.approx(3, abs=0.5)
