@@ -18,6 +18,7 @@ from minihs.sync import relations as relation_pages
 from minihs.users import account_data, profiles
 from minihs.web.routes.client import initial_sync as initial_routes
 from minihs.web.routes.client import messages as message_routes
+from minihs.web.routes.client import pushers as pusher_routes
 from minihs.web.routes.client import relations as relation_routes
 from minihs.web.routes.client import report
 from tests.advisories.kit import ALICE, MALLORY, Siege, seg, siege
@@ -64,7 +65,8 @@ async def test_pages_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(message_routes, "MAX_PAGE", 3)
     assert initial_routes.MAX_MESSAGES == initial_sync.MAX_MESSAGES
     monkeypatch.setattr(initial_routes, "MAX_MESSAGES", 2)
-    monkeypatch.setattr(notifications, "MAX_NOTIFICATIONS", 2)
+    assert pusher_routes.MAX_NOTIFICATIONS == notifications.MAX_NOTIFICATIONS
+    monkeypatch.setattr(pusher_routes, "MAX_NOTIFICATIONS", 2)
     monkeypatch.setattr(unread, "MAX_COUNTED", 4)
     async with siege(tmp_path) as at:
         await at.send(*(at.event(content={"msgtype": "m.text", "body": f"alice {n}"}) for n in range(8)))
