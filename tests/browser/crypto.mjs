@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // End-to-end encryption with the crypto of matrix-js-sdk (which is that of the Rust SDK), without a browser:
-// cross-signing, secret storage, key backup, a second device that restores everything, a reset of the keys.
+// cross-signing, secret storage, key backup, a dehydrated device, two people who compare emoji, a second device that
+// restores everything, a reset of the keys.
 // node crypto.mjs BASE_URL ALICE PASSWORD BASE_URL BOB PASSWORD, whose servers may be two; prints one line per step,
 // ends at the first failure.
 Promise.withResolvers ??= function () { // Node.js before 22
@@ -9,7 +10,8 @@ Promise.withResolvers ??= function () { // Node.js before 22
   return { promise, resolve, reject };
 };
 const sdk = await import("matrix-js-sdk");
-const { CryptoEvent } = await import("matrix-js-sdk/lib/crypto-api/index.js");
+const { CryptoEvent, VerificationPhase, VerificationRequestEvent, VerifierEvent } =
+  await import("matrix-js-sdk/lib/crypto-api/index.js");
 
 const [alicesUrl, alice, alicesPassword, bobsUrl, bob, bobsPassword] = process.argv.slice(2);
 const passwords = { [alice]: alicesPassword, [bob]: bobsPassword };
@@ -102,6 +104,27 @@ const read = (client, text = "a secret") => client.getRoom(room)?.getLiveTimelin
 await until("the message is read", () => read(berta));
 await berta.sendTextMessage(room, "an answer");
 await until("so is the answer", () => read(anna, "an answer"));
+// Two people compare emoji, and trust each other from then on: messages in the room, and a signature uploaded by each.
+berta.once(CryptoEvent.VerificationRequestReceived, async (request) => {
+  await request.accept();
+  request.on(VerificationRequestEvent.Change, () => follow(request));
+  follow(request);
+});
+const followed = new Set();
+function follow(request) {
+  const { verifier } = request;
+  if (!verifier || followed.has(verifier)) return;
+  followed.add(verifier);
+  verifier.on(VerifierEvent.ShowSas, (sas) => sas.confirm());
+  verifier.verify().catch((error) => console.log("FAIL verification", error));
+}
+const asked = await anna.getCrypto().requestVerificationDM(berta.getUserId(), room);
+await until("the other user is ready to compare", () => asked.phase === VerificationPhase.Ready);
+await asked.startVerification("m.sas.v1");
+follow(asked);
+await until("both have compared", () => asked.phase === VerificationPhase.Done);
+const trusts = async (one, other) => (await one.getCrypto().getUserVerificationStatus(other.getUserId())).isCrossSigningVerified();
+await until("each trusts the other", async () => (await trusts(anna, berta)) && (await trusts(berta, anna)));
 await until("its key is backed up", async () => {
   const headers = { Authorization: `Bearer ${anna.getAccessToken()}` }; // the library would show what it remembers
   return (await (await fetch(`${alicesUrl}/_matrix/client/v3/room_keys/version`, { headers })).json()).count > 0;
@@ -127,6 +150,7 @@ await until("the second device reads what was said before", async () => {
   for (const event of second.getRoom(room)?.getLiveTimeline().getEvents() ?? []) await second.decryptEventIfNeeded(event);
   return read(second);
 });
+await until("it trusts whom the first one trusts", () => trusts(second, berta));
 await until("the other user sees both devices", async () =>
   (await berta.getCrypto().getUserDeviceInfo([anna.getUserId()])).get(anna.getUserId())?.size === (dehydrates ? 3 : 2));
 await berta.sendTextMessage(room, "to all devices");
