@@ -58,9 +58,9 @@ class SlidingSyncer:
         """The answer; waits up to the time-out if there is no news. M_UNKNOWN_POS: the client has to start
         over, without a position."""
         connection = self._connections.open(requester, request.conn_id, request.pos)
+        token = connection.token  # another request may carry the connection on while this one waits
         await self._acknowledge(requester, request)
         await self._connections.save(requester, request.conn_id, connection)
-        token = connection.token
         built, members, at = await self._wait_for_news(requester, request, connection, token)
         pos = str(self._connections.finish(requester, request.conn_id, connection, token, at, built.delivery))
         self._lazy_members.finish(requester.user_id, _lazy_key(requester, request), request.pos, pos, members)

@@ -433,6 +433,23 @@ async def test_a_poll_that_is_given_up_loses_nothing(world: World, autojump_cloc
     assert said((await client.told())[room]) == ["hello"]
 
 
+async def test_a_poll_that_was_overtaken_does_not_count(world: World, autojump_clock: MockClock) -> None:
+    room = await world.room()
+    client = Connection(world, ALICE, timeout=30_000, **rooms())
+    await client.next()
+    old = Connection(world, ALICE, timeout=30_000, **rooms())
+    old.pos = client.pos
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(old.next)
+        await trio.testing.wait_all_tasks_blocked()
+        await client.next(room_subscriptions={room: {"timeline_limit": 20, "required_state": [["a", ""]]}})
+        await client.next(timeout=0)
+        await world.say(ALICE, room, "hello")
+    assert said((await client.told())[room]) == ["hello"]
+    with pytest.raises(Exception, match="M_UNKNOWN_POS"):
+        await old.next()
+
+
 async def test_events_of_other_servers_come_as_well(world: World) -> None:
     room = await world.room()
     await world.member(DAVE, room, "join")

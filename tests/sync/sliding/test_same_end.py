@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from minihs.matrix.errors import MatrixError
 from minihs.sync.sliding.connections import SAVE_AFTER_MS
+from tests.sync.sliding.kit import put
 from tests.sync.test_same_end import ACTS, Client, Play
 from tests.sync.world import ALICE, BOB, DAVE, Json, World, new_world
 
@@ -23,7 +24,8 @@ WATCHED: Json = {"include": [{"type": "m.room.topic"}], "lazy_members": True}
 LAZY: Json = {"include": [{}], "lazy_members": True}
 
 OWN_ACTS = ("slide", "lose", "restart", "watch")
-NAMES = [*["slide"] * 10, *OWN_ACTS, *["say"] * 4, *ACTS]
+DATA_ACTS = ("read", "tag", "set")
+NAMES = [*["slide"] * 10, *OWN_ACTS, *DATA_ACTS, *["say"] * 4, *ACTS]
 
 acts = st.tuples(st.sampled_from(NAMES), st.integers(0, 3 * ROOMS - 1))
 histories = st.lists(acts, min_size=8, max_size=40)
@@ -44,6 +46,8 @@ class Slider:
         self.stale: dict[str, set[tuple[str, str]]] = {}
         """Members that may have changed in a gap."""
         self.timeline: dict[str, list[str]] = {}
+        self.data: dict[tuple[str, str], Json] = {}
+        self.own_receipts: dict[str, str] = {}
 
     async def ask(self, world: World, size: int, limit: int) -> Json:
         wish = {"timeline_limit": limit, "required_state": self.wanted}
@@ -55,6 +59,7 @@ class Slider:
             stable=True,
             lists={"all": {"range": [0, size - 1], **wish}},
             room_subscriptions=dict.fromkeys(self.watched, watched),
+            extensions={"account_data": {"enabled": True}, "receipts": {"enabled": True}},
         )
 
     async def slide(self, world: World, size: int = ROOMS, *, limit: int) -> bool:
@@ -64,8 +69,15 @@ class Slider:
             self.membership[room_id] = room["membership"]
             if "stripped_state" not in room:
                 self.take(room_id, room)
+        data = answer["extensions"].get("account_data", {"global": [], "rooms": {}})
+        for room_id, events in {"": data["global"], **data["rooms"]}.items():
+            self.data |= {(room_id, event["type"]): event["content"] for event in events}
+        for room_id, event in answer["extensions"].get("receipts", {"rooms": {}})["rooms"].items():
+            for event_id, kinds in event["content"].items():
+                if BOB in kinds.get("m.read", ()):
+                    self.own_receipts[room_id] = event_id
         self.pos = answer["pos"]
-        return bool(answer["rooms"])
+        return bool(answer["rooms"] or answer["extensions"])
 
     def take(self, room_id: str, room: Json) -> None:
         events = room.get("timeline", [])
@@ -97,6 +109,19 @@ class Slider:
 
 
 class SlidingPlay(Play):
+    async def act(self, name: str, room: str) -> None:
+        self.count += name in DATA_ACTS
+        match name:
+            case "read":
+                (event,) = self.world.tips(room)[:1]
+                await self.world.receipts.set_markers(BOB, room, {"m.read": event})
+            case "tag":
+                await put(self.world, BOB, "m.tag", {"tags": {f"u.{self.count}": {}}}, room)
+            case "set":
+                await put(self.world, BOB, "org.example.test", {"n": self.count})
+            case _:
+                await super().act(name, room)
+
     async def slide(self, slider: Slider, name: str, number: int) -> None:
         size, limit = 1 + number % ROOMS, 1 + number // ROOMS
         match name:
@@ -145,7 +170,12 @@ def compare(slider: Slider, fresh: Slider, classic: Client) -> None:
     assert slider.with_membership("join") == joined == classic.joined()
     invited = {room for room, section in classic.sections.items() if section == "invite"}
     assert slider.with_membership("invite") == fresh.with_membership("invite") == invited
+    theirs = {"", *joined}
+    assert {key: each for key, each in slider.data.items() if key[0] in theirs} == {
+        key: each for key, each in fresh.data.items() if key[0] in theirs
+    }
     for room in joined:
+        assert slider.own_receipts.get(room) == fresh.own_receipts.get(room)
         whole = fresh.state[room]
         assert whole == classic.state[room]
         assert fresh.timeline[room] == classic.timeline[room]
