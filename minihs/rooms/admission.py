@@ -47,6 +47,8 @@ class Source(Enum):
     SHOWN_STATE = auto()
     """The create event in an invite's invite_room_state."""
 
+    __hash__ = object.__hash__  # there is one of each; what Enum has is a call, and each PDU asks five times
+
     @property
     def checks(self) -> tuple[str, ...]:
         return CHECKS[self]
