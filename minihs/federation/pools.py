@@ -91,18 +91,26 @@ class Pools:
         finally:
             entry.users -= 1
             entry.last_used = trio.current_time()
-            with trio.CancelScope(shield=True):  # closing sends nothing and waits for nobody
-                if entry.retired:
-                    if not entry.users:
+            if not entry.retired:
+                self._entries.move_to_end(destination)
+            if (entry.retired and not entry.users) or self._has_unused():
+                with trio.CancelScope(shield=True):  # closing sends nothing and waits for nobody
+                    if entry.retired and not entry.users:
                         await entry.pool.aclose()
-                else:
-                    self._entries.move_to_end(destination)
                     await self._close_unused()
 
+    def _has_unused(self) -> bool:
+        """Whether there may be one to close: the one that nobody used for longest tells."""
+        oldest = next(iter(self._entries.values()), None)
+        return oldest is not None and not self._is_kept(oldest)
+
+    def _is_kept(self, entry: _Entry) -> bool:
+        recent = trio.current_time() - entry.last_used < IDLE_SECONDS
+        return recent and len(self._entries) <= MAX_POOLS
+
     async def _close_unused(self) -> None:
-        now = trio.current_time()
         for destination, entry in list(self._entries.items()):
-            if len(self._entries) <= MAX_POOLS and now - entry.last_used < IDLE_SECONDS:
+            if self._is_kept(entry):
                 break
             # (Closing others may have taken a moment: it must still be this one.)
             if not entry.users and self._entries.get(destination) is entry:
