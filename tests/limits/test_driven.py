@@ -50,7 +50,6 @@ BY_ITS_NUMBER = {
 
 NOT_YET = {
     "media/shrinker.py AT_ONCE",
-    "rooms/partial_resync.py MAX_AT_ONCE",
 }
 """Bounds that no test goes beyond. The list may only become shorter."""
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from minihs.matrix.errors import MatrixError
 from minihs.rooms import head, partial_join, partial_resync
 from minihs.rooms.service import Rooms
 from tests.rooms import invariants
 from tests.rooms.forge import inbox_of, rows_of
-from tests.rooms.partial_kit import BOB, VIC, scenes
+from tests.rooms.partial_kit import ALICE, BOB, VIC, scenes
 from tests.rooms.world import state_of, timeline_of
 
 type JsonObject = dict[str, Any]
@@ -139,6 +140,30 @@ async def test_if_nobody_says_the_same_somebody_is_believed_in_the_end(tmp_path:
         assert ("m.room.name", "") not in state_of(scene.v, scene.room_id)
         assert ("m.room.member", BOB) in state_of(scene.v, scene.room_id)
         invariants.check(scene.v, scene.room_id)
+
+
+async def test_only_so_many_rooms_are_fetched_at_the_same_time(tmp_path: Path) -> None:
+    async with scenes(tmp_path) as scene:
+        world, go, asked = scene.world, trio.Event(), list[str]()
+
+        async def slowly(honest: Any, asker: str, room_id: str, *args: Any) -> Any:
+            asked.append(room_id)
+            await go.wait()
+            return await honest()
+
+        world.hooks["h.test", "state_at"] = slowly
+        made = [
+            await scene.h.create(ALICE, {"preset": "public_chat"})
+            for _ in range(partial_resync.MAX_AT_ONCE + 1)
+        ]
+        for room_id in made:
+            await scene.v.join(VIC, room_id, via=["h.test"])
+        await world.rest()
+        assert len(asked) == partial_resync.MAX_AT_ONCE
+        go.set()
+        await world.rest()
+        assert set(asked) == set(made)
+        assert not any(scene.v.parts.whole.is_partial(room_id) for room_id in made)
 
 
 async def test_others_are_asked_each_time(tmp_path: Path) -> None:
