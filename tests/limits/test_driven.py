@@ -44,6 +44,8 @@ BY_ITS_NUMBER = {
     "media/shrinker.py CPU_SECONDS": (
         "media/test_thumbnails.py::test_the_process_has_no_more_time_than_it_is_given"
     ),
+    "users/logins.py LOGIN_TOKEN_LIFETIME_MS": "web/client/test_login.py::test_it_expires",
+    "users/accounts.py MAX_INVITATION_DAYS": "cli/test_user.py::test_an_invitation_has_an_end",
     "store/database.py MAX_BATCH": "store/test_database.py::test_writes_that_wait_together_share_one_commit",
 }
 """Constant → the test that goes beyond it without naming it."""
