@@ -39,6 +39,9 @@ MAX_IN_MEMORY = 200
 """Connections of all devices; the one unused for longest goes, and is read from disk when it is used
 again."""
 
+MAX_ROOMS_IN_MEMORY = 50_000
+"""Rooms remembered by all of them together, some 400 bytes each; beyond that the same."""
+
 MAX_ANSWERS = 8
 """Answers of one connection that may be on their way: a client that gives up and repeats its request."""
 
@@ -99,6 +102,11 @@ class Connection:
     saved_ms: int | None = None
     is_saved: bool = False
 
+    @property
+    def size(self) -> int:
+        """Rooms remembered."""
+        return len(self.rooms) + sum(len(delivery.rooms) for delivery in self.answers.values())
+
 
 class Connections:
     """Lives on the event loop. `Connection.rooms` is only read elsewhere."""
@@ -142,6 +150,7 @@ class Connections:
                 connection.answers.popitem(last=False)
         if token is None:
             self._keep((requester.user_id, requester.device_id, conn_id), connection)
+        self._trim()
         return new
 
     async def save(self, requester: Requester, conn_id: str, connection: Connection) -> None:
@@ -215,8 +224,12 @@ class Connections:
         of_device = [each for each in self._kept if each[:2] == key[:2]]
         for oldest in of_device[: max(0, len(of_device) - MAX_CONNECTIONS)]:
             del self._kept[oldest]
-        while len(self._kept) > MAX_IN_MEMORY:
-            self._kept.popitem(last=False)
+
+    def _trim(self) -> None:
+        size = sum(connection.size for connection in self._kept.values())
+        while len(self._kept) > MAX_IN_MEMORY or (size > MAX_ROOMS_IN_MEMORY and len(self._kept) > 1):
+            _, oldest = self._kept.popitem(last=False)
+            size -= oldest.size
 
 
 def unknown_pos() -> MatrixError:

@@ -171,10 +171,11 @@ async def test_a_connection_more_than_allowed_ends_the_oldest(world: World) -> N
     assert not await is_unknown(elsewhere)
 
 
+@pytest.mark.parametrize(("bound", "limit"), [("MAX_IN_MEMORY", 2), ("MAX_ROOMS_IN_MEMORY", 4)])
 async def test_connections_beyond_those_kept_in_memory_are_read_from_disk(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, bound: str, limit: int
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_IN_MEMORY", 2)
+    monkeypatch.setattr(connections, bound, limit)
     room = await world.room()
     clients = [Connection(world, ALICE, conn_id=str(number), **rooms()) for number in range(3)]
     for client in clients:
@@ -185,6 +186,9 @@ async def test_connections_beyond_those_kept_in_memory_are_read_from_disk(
         told = await client.told()
         assert said(told[room]) == ["hello"]
         assert "initial" not in told[room]
+    kept = world.sliding._connections._kept
+    assert len(kept) == 2
+    assert sum(each.size for each in kept.values()) == 4, "each has the room, and an answer about it"
 
 
 async def test_answers_beyond_those_kept_are_unknown(world: World) -> None:
