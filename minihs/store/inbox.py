@@ -11,6 +11,9 @@ from minihs.store.database import Reader, Tx
 
 PDU, EDU, SET_ASIDE = 0, 1, 2
 
+MAX_ANSWERS = 1_000
+"""Answers to transactions of one server that are remembered for longer than an hour."""
+
 
 @dataclass(frozen=True, slots=True)
 class Staged:
@@ -38,7 +41,18 @@ def remember_answer(tx: Tx, origin: str, txn_id: str, answer: str, now_ms: int) 
 
 
 def forget_answers(tx: Tx, before_ms: int) -> None:
+    """Those that are older, and of each server all but the newest: a server repeats its last transaction, and
+    one that sends thousands fills no disk."""
     tx.execute("DELETE FROM inbound_txns WHERE received_ts < ?", (before_ms,))
+    loud = tx.execute(
+        "SELECT origin FROM inbound_txns GROUP BY origin HAVING COUNT(*) > ?", (MAX_ANSWERS,)
+    ).fetchall()
+    for (origin,) in loud:
+        tx.execute(
+            "DELETE FROM inbound_txns WHERE origin = ?1 AND txn_id NOT IN (SELECT txn_id FROM inbound_txns "
+            "WHERE origin = ?1 ORDER BY received_ts DESC LIMIT ?2)",
+            (origin, MAX_ANSWERS),
+        )
 
 
 def stage_pdu(tx: Tx, room_id: str, event_id: str, origin: str, pdu: bytes, now_ms: int) -> bool:

@@ -13,6 +13,7 @@ from minihs.matrix import ids
 from minihs.matrix.event_format import MAX_AUTH_EVENTS, MAX_PREV_EVENTS
 from minihs.rooms import backfill, catch_up, handshake, receive, serving, stripped, third_party
 from minihs.rooms import by_time as rooms_by_time
+from minihs.store import inbox
 from minihs.store.events import Outcome
 from minihs.testing.hostile import Reply, ScriptedPeer
 from tests.advisories.kit import ALICE, V1, seg, siege
@@ -111,6 +112,39 @@ async def test_a_server_is_asked_by_time_only_so_often(
         asked = [each.peer.received(f"{V1}/timestamp_to_event/") for each in (at, second)]
         assert sum(map(len, asked)) <= 1
         assert backfill.EVENTS_AROUND == 20
+
+
+async def test_a_servers_answers_are_remembered_up_to_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "MAX_ANSWERS", 3)
+    async with siege(tmp_path) as at:
+        quiet = at.another("quiet.test")
+        await quiet.enter(at.room)
+        first = quiet.event()
+        await quiet.ask("PUT", f"{V1}/send/first", {"pdus": [first]})
+        for number in range(6):
+            await trio.sleep(1)
+            await at.ask("PUT", f"{V1}/send/n{number}", {"pdus": []})
+        await trio.sleep(3700)
+        rows = at.rooms.parts.db.read.execute("SELECT origin, txn_id FROM inbound_txns").fetchall()
+        assert sorted(rows) == [("peer.test", f"n{n}") for n in (3, 4, 5)] + [("quiet.test", "first")]
+
+
+async def test_pdus_set_aside_and_deferred_have_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive, "MAX_DEFERRED", 3)
+    async with siege(tmp_path) as at:
+        at.peer.on("GET", f"{V1}/", Reply(404, {"errcode": "M_NOT_FOUND"}))
+        await at.send(*(at.event(prev=["$" + f"{n}".rjust(43, "x")]) for n in range(5)))
+        assert len(inbox_of(at.rooms)) == 3
+        seqs = [row[0] for row in at.rooms.parts.db.read.execute("SELECT seq FROM inbox").fetchall()]
+        for seq in seqs:
+            await at.rooms.parts.db.write(lambda tx, seq=seq: inbox.set_aside(tx, seq, keep=2))
+        assert receive.MAX_SET_ASIDE == 100
+        (count,) = at.rooms.parts.db.read.execute("SELECT COUNT(*) FROM inbox").fetchone()
+        assert count == 2
 
 
 async def test_no_more_than_some_pdus_of_others_go_ahead(
