@@ -14,8 +14,6 @@ TESTS = Path(__file__).parent.parent
 TEXTS = {path: path.read_text() for path in TESTS.rglob("*.py") if path != Path(__file__)}
 
 BY_ITS_NUMBER = {
-    "users/logins.py LOGIN_TOKEN_LIFETIME_MS": "web/client/test_login.py::test_it_expires",
-    "users/accounts.py MAX_INVITATION_DAYS": "cli/test_user.py::test_an_invitation_has_an_end",
     "web/body.py CHUNKS_IN_FLIGHT": "web/test_bodies.py::test_memory_is_bounded_whatever_is_sent",
     "rooms/policy.py DOWN_MS": (
         "rooms/test_policy.py::test_a_policy_server_that_is_down_is_not_asked_about_everything"
