@@ -48,8 +48,8 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def bundle() -> Path:
-    """The page and matrix-js-sdk in one file, made again only when a source changed."""
-    names = ["package.json", "package-lock.json", "page.html", "copy.mjs"]
+    """The page and matrix-js-sdk, bundled by vite; made again only when a source changed."""
+    names = ["package.json", "package-lock.json", "page.html", "vite.config.js"]
     names += ["page.js", "view.js", "attachments.js"]
     sources = [HERE / name for name in names]
     wanted = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
