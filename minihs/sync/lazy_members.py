@@ -18,6 +18,9 @@ MAX_DEVICES = 500
 MAX_MEMBERS = 20_000
 """Per device."""
 
+MAX_MEMBERS_IN_ALL = 200_000
+"""Some 150 bytes each; beyond that the device unused for longest is forgotten."""
+
 MAX_ANSWERS = 8
 """Answers of one device that may be on their way: several clients of it, retries."""
 
@@ -35,6 +38,10 @@ class _Device:
     known: Sent = field(default_factory=dict)
     answers: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
     """next_batch of answers that were made for `token`, with what each added."""
+
+    @property
+    def size(self) -> int:
+        return len(self.known) + sum(map(len, self.answers.values()))
 
 
 class Delivery:
@@ -90,5 +97,7 @@ class LazyMembers:
         while len(device.answers) > MAX_ANSWERS:
             device.answers.popitem(last=False)
         self._devices.move_to_end((user_id, device_id))
-        while len(self._devices) > MAX_DEVICES:
-            self._devices.popitem(last=False)
+        size = sum(each.size for each in self._devices.values())
+        while len(self._devices) > MAX_DEVICES or (size > MAX_MEMBERS_IN_ALL and len(self._devices) > 1):
+            _, oldest = self._devices.popitem(last=False)
+            size -= oldest.size

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import pytest
+
 from minihs.sync.lazy_members import LazyMembers
 from tests.sync.world import ALICE, BOB, CAROL, Json, World, state_of
 
@@ -98,3 +100,23 @@ def test_what_is_remembered_is_bounded(monkeypatch) -> None:  # type: ignore[no-
         lazy.finish(ALICE, str(number), "", "s1_0", delivery)
     assert not lazy.begin(ALICE, "0", "s1_0").has(1, 2, 3)
     assert lazy.begin(ALICE, "9", "s1_0").has(1, 2, 3)
+
+
+def test_it_is_bounded_over_all_devices_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minihs.sync.lazy_members.MAX_MEMBERS_IN_ALL", 4)
+    lazy = LazyMembers()
+
+    def sync(device: str, members: int) -> None:
+        delivery = lazy.begin(ALICE, device, "")
+        for number in range(members):
+            delivery.add(1, number, 3)
+        lazy.finish(ALICE, device, "", "s1_0", delivery)
+
+    sync("one", 2)
+    sync("two", 2)
+    assert lazy.begin(ALICE, "one", "s1_0").has(1, 0, 3)
+    sync("three", 1)
+    assert not lazy.begin(ALICE, "one", "s1_0").has(1, 0, 3)
+    assert lazy.begin(ALICE, "two", "s1_0").has(1, 0, 3)
+    sync("four", 5)
+    assert lazy.begin(ALICE, "four", "s1_0").has(1, 4, 3), "the last one is served whatever it needs"
