@@ -27,7 +27,7 @@ from tests.interop.kit.client import Client, admin_register
 from tests.interop.kit.http import BrokenConnection, HttpClient
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 STOP_SECONDS = 20.0
 
 
