@@ -38,6 +38,7 @@ log = structlog.get_logger()
 MAX_AT_ONCE = 2
 """Rooms whose members are fetched at the same time."""
 FIRST_PAUSE_MS, MAX_PAUSE_MS = 5_000, 600_000
+CRASH_PAUSE_MS = 60_000
 STRICT_ATTEMPTS = 5
 """Attempts in which only a state counts that holds all that we were told at the join."""
 MAX_SLEEP = 600.0
@@ -56,6 +57,8 @@ class Resync:
         self._receiver = receiver
         self._leave_again = leave_again
         self._busy: set[str] = set()
+        self._not_before: dict[str, int] = {}
+        """Rooms with which something went wrong here: a full disk, say, where nothing can be noted."""
         self._news = trio.Event()
         parts.db.on_commit(self._see_commit)
 
@@ -75,6 +78,7 @@ class Resync:
                 for room_id, due in partial.waiting(self._parts.db.read):
                     if room_id in self._busy:
                         continue
+                    due = max(due, self._not_before.get(room_id, 0))
                     if due > now:
                         next_due = due if next_due is None else min(next_due, due)
                     elif len(self._busy) < MAX_AT_ONCE:
@@ -91,7 +95,9 @@ class Resync:
             pass
         except Exception as error:  # the boundary of one room: the others go on
             log.error("completing a room failed", room=room_id, exc_info=error)
-            await self._try_later(room_id)
+            self._not_before[room_id] = self._parts.now() + CRASH_PAUSE_MS
+        else:
+            self._not_before.pop(room_id, None)
         finally:
             self._busy.discard(room_id)
             self._news.set()

@@ -263,6 +263,26 @@ async def test_it_goes_on_after_being_killed(
         scene.check_like_others()
 
 
+async def test_what_goes_wrong_here_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scenes(tmp_path) as scene:
+        scene.world.loud = True
+        await scene.join()
+
+        async def fail(*args: Any) -> None:
+            raise OSError("the disk is full")
+
+        for broken in ("minihs.rooms.adoption.Adoption.keep", "minihs.rooms.partial_replay.Replay.run"):
+            with monkeypatch.context() as patch:
+                patch.setattr(broken, fail)
+                patch.setattr("minihs.rooms.partial_resync.Resync._try_later", fail)
+                for host in ("h.test", "e.test"):
+                    scene.world.hooks.pop((host, "state_at"), None)
+                await scene.world.wait(7200)
+                assert scene.is_partial
+        await scene.complete()
+        scene.check_like_others()
+
+
 async def test_other_servers_cannot_come_in_or_ask_through_us_meanwhile(tmp_path: Path) -> None:
     async with scenes(tmp_path) as scene:
         await scene.join()
