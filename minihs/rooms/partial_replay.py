@@ -25,6 +25,7 @@ from minihs.rooms.head import Head, Tip
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import place_live
 from minihs.rooms.state import StateRef
+from minihs.rooms.tasks import give_way
 from minihs.store import (
     events,
     ids,
@@ -122,8 +123,9 @@ class Replay:
             part = nids[start : start + _BATCH]
             found = events.get_nids(parts.db.read, part)
             for nid in part:
+                started = trio.current_time()
                 self._judge(batch, found[nid], gap_states)
-            await trio.lowlevel.checkpoint()
+                await give_way(started)
 
     def _judge(self, batch: Batch, stored: StoredEvent, gap_states: dict[str, StateRef]) -> None:
         event = stored.event
