@@ -20,6 +20,12 @@ import msgspec
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 
+MAX_COMMAS, BYTES_PER_COMMA = 8_000_000, 24
+"""An answer may have so many commas, and if it is short FREE_COMMAS and one for so many bytes. Each may part
+two items of a list, which take memory before their number is known; an event has some fifteen in 700
+bytes."""
+FREE_COMMAS = 500_000
+
 
 class BadAnswer(ValueError):
     """The answer is not what it should be. The text says why."""
@@ -105,10 +111,12 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = cast("BinaryIO", tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 -- closed by close()
         self.size = 0
+        self._commas = 0
 
     def write(self, chunk: bytes) -> None:
         self._file.write(chunk)
         self.size += len(chunk)
+        self._commas += chunk.count(b",")
 
     def parse_join(self) -> SpooledJoin:
         """Split what was written. Raises BadAnswer."""
@@ -122,6 +130,8 @@ class Spool:
         self._file.flush()
         if not self.size:
             raise BadAnswer("the answer is empty")
+        if self._commas > min(FREE_COMMAS + self.size // BYTES_PER_COMMA, MAX_COMMAS):
+            raise BadAnswer("the answer has too many values")
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             return msgspec.json.decode(mapped, type=type)

@@ -24,6 +24,10 @@ MAX_INT = 2**53 - 1
 MAX_DEPTH = 100
 """How deep lists and objects may be nested. The specification has no such limit; every parser has one."""
 
+MAX_VALUES, BYTES_PER_VALUE = 500_000, 12
+"""A text may have so many commas and opening brackets outside of strings, and one more for so many bytes.
+An empty list takes two bytes of text and sixty of memory; an event has 33 bytes to each of its values."""
+
 # Without these, orjson would quietly serialise types that JSON does not have.
 _PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _SORTED = _PLAIN | orjson.OPT_SORT_KEYS
@@ -43,9 +47,11 @@ class BadJson(ValueError):
 def loads(data: bytes, *, strict: bool = False, max_depth: int = MAX_DEPTH) -> Any:
     """Parse bytes from the network. BadJson unless they are UTF-8 JSON nested at most `max_depth` deep.
 
-    Refused as well: a byte order mark, NaN and Infinity, escapes of lone surrogates. Of duplicate keys the
-    last one counts. Integers of any size stay exact. `strict` adds the rules of `check_strict`.
+    Refused as well: a byte order mark, NaN and Infinity, escapes of lone surrogates, and, before it is
+    parsed, a long text of tiny values. Of duplicate keys the last one counts. Integers of any size stay
+    exact. `strict` adds the rules of `check_strict`.
     """
+    _check_density(data)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -123,6 +129,37 @@ def dumps(value: Any) -> bytes:
             return text.encode()
         except (ValueError, RecursionError) as error:
             raise BadJson("no JSON form") from error
+
+
+def _check_density(data: bytes) -> None:
+    """BadJson if the text would become much larger in memory than it is."""
+    if len(data) < 2 * MAX_VALUES:
+        return  # even at its worst it is small
+    most = MAX_VALUES + len(data) // BYTES_PER_VALUE
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > most and has_more(data, most):
+        raise BadJson("not valid JSON: too many values")
+
+
+_NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b',[{"')
+_STRINGS = re.compile(rb'"[^"]*+"?')
+
+
+def has_more(data: bytes, most: int) -> bool:
+    """Whether JSON has more than `most` commas and opening brackets outside of its strings. (What people
+    write may hold any number of them.)"""
+    text = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
+    count, in_string = 0, False
+    for start in range(0, len(text), 65536):
+        part = text[start : start + 65536]
+        if in_string:
+            _, end, part = part.partition(b'"')
+            if not end:
+                continue
+        in_string = part.count(b'"') % 2 == 1
+        count += len(_STRINGS.sub(b"", part))
+        if count > most:
+            return True
+    return False
 
 
 def _survey(value: Any, max_depth: int | None) -> bool:
