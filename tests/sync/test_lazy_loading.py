@@ -120,3 +120,27 @@ def test_it_is_bounded_over_all_devices_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert lazy.begin(ALICE, "two", "s1_0").has(1, 0, 3)
     sync("four", 5)
     assert lazy.begin(ALICE, "four", "s1_0").has(1, 4, 3), "the last one is served whatever it needs"
+
+
+def test_of_one_device_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minihs.sync.lazy_members.MAX_MEMBERS", 3)
+    monkeypatch.setattr("minihs.sync.lazy_members.MAX_ANSWERS", 2)
+
+    def sent(lazy: LazyMembers, since: str, next_batch: str, count: int, first: int = 0) -> None:
+        delivery = lazy.begin(ALICE, "D", since)
+        for number in range(first, first + count):
+            delivery.add(1, number, 1)
+        lazy.finish(ALICE, "D", since, next_batch, delivery)
+
+    lazy = LazyMembers()
+    sent(lazy, "", "1", 2)
+    sent(lazy, "1", "2", 1, first=2)
+    assert lazy.begin(ALICE, "D", "2").has(1, 0, 1)  # three in all
+    sent(lazy, "2", "3", 1, first=3)
+    assert not lazy.begin(ALICE, "D", "3").has(1, 0, 1)  # one too many: they are sent again
+
+    lazy = LazyMembers()
+    for answer in ("a", "b", "c"):
+        sent(lazy, "0", answer, 1)
+    assert not lazy.begin(ALICE, "D", "a").has(1, 0, 1)  # of three answers under way the first is forgotten
+    assert lazy.begin(ALICE, "D", "c").has(1, 0, 1)
