@@ -58,7 +58,6 @@ class Adoption:
         self._version = version
         self._items: dict[str, _Item] = {}
         self._cache: ByteCache[str, Event] = ByteCache(_CACHE_BYTES)
-        self._left_out = 0
         self._missing: set[str] = set()
         """Events that lack auth events: as good as not there."""
         self._rejected_before: set[str] = set()
@@ -86,7 +85,6 @@ class Adoption:
             )
             for place, result in enumerate(results, start):
                 if not isinstance(result, Event):
-                    self._left_out += 1
                     log.debug("left out of a join", room=self._room_id, reason=result.text)
                     continue
                 known = self._items.get(result.event_id)
@@ -131,7 +129,6 @@ class Adoption:
                 item.rejected = verdict.reason
             if count % _BATCH == _BATCH - 1:
                 await trio.lowlevel.checkpoint()
-        self._left_out += len(self._items) - len(judged)
         self._items = judged
 
     def event(self, event_id: str) -> Event | None:

@@ -194,10 +194,6 @@ class Graph:
         event_ids = ids.event_ids(self._db, set(by_nid.values()))
         return {keys[key_nid]: event_ids[event_nid] for key_nid, event_nid in by_nid.items()}
 
-    def group_events(self, group: int) -> list[int]:
-        """The numbers of the events of a whole state."""
-        return list(state.read_group(self._db, group).values())
-
     def difference(self, a: StateRef, b: StateRef) -> dict[Key, tuple[str | None, str | None]]:
         """The keys at which two states differ, with both event ids. Costs the changes, not the room."""
         a, b = a.settled(), b.settled()

@@ -115,8 +115,3 @@ def intern_host(tx: Tx, host: str) -> int:
         return nid
     row = tx.execute("INSERT INTO hosts (host) VALUES (?) RETURNING host_nid", (host,)).fetchone()
     return int(row[0])
-
-
-def host_name(db: Reader, nid: int) -> str:
-    row = db.execute("SELECT host FROM hosts WHERE host_nid = ?", (nid,)).fetchone()
-    return str(row[0])

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from minihs.store import ids
 from minihs.store.database import Reader, Tx
 
-PDU, EDU, SET_ASIDE = 0, 1, 2
-
 MAX_ANSWERS = 1_000
 """Answers to transactions of one server that are remembered for longer than an hour."""
 

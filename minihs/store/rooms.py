@@ -88,10 +88,6 @@ def set_published(tx: Tx, room_nid: int, published: bool) -> None:
     tx.execute("UPDATE rooms SET published = ? WHERE room_nid = ?", (int(published), room_nid))
 
 
-def resident_rooms(db: Reader) -> list[str]:
-    return [row[0] for row in db.execute("SELECT room_id FROM rooms WHERE resident = 1").fetchall()]
-
-
 def forward_extremities(db: Reader, room_nid: int) -> list[tuple[int, str, int, int]]:
     """(event_nid, event_id, topo, after_group) of each."""
     return list(

@@ -81,17 +81,6 @@ def latest(db: Reader, room_nid: int, after: int, upto: int, limit: int) -> list
     )
 
 
-def arrivals_since(db: Reader, room_nid: int, after: int, upto: int, limit: int) -> list[EventRow]:
-    """The oldest events with after < arrival ≤ upto, oldest first."""
-    return _rows(
-        db.execute(
-            f"SELECT {_COLUMNS} FROM events INDEXED BY events_by_arrival WHERE room_nid = ? AND {_SHOWN} "
-            "AND arrival > ? AND arrival <= ? ORDER BY arrival LIMIT ?",
-            (room_nid, after, upto, limit),
-        ).fetchall()
-    )
-
-
 def has_arrivals_before(db: Reader, room_nid: int, arrival: int) -> bool:
     row = db.execute(
         "SELECT 1 FROM events INDEXED BY events_by_arrival "

@@ -34,10 +34,6 @@ def is_active(db: Reader, user_id: str) -> bool:
     return row is not None and not row[0]
 
 
-def all_active(db: Reader) -> list[str]:
-    return [row[0] for row in db.execute("SELECT user_id FROM users WHERE deactivated = 0").fetchall()]
-
-
 def add(tx: Tx, user_id: str, password_hash: str | None, *, admin: bool, now: int) -> bool:
     """False: the user id is taken, perhaps by a deactivated account."""
     cursor = tx.execute(

@@ -50,15 +50,6 @@ class Past(History, PastByTime, Protocol):
     """Both."""
 
 
-class NoEdus:
-    """Sends nothing: for a server without federation, and for tests."""
-
-    def queue_edu(
-        self, hosts: Collection[str], edu_type: str, content: dict[str, Any], *, key: tuple[str, ...]
-    ) -> None:
-        return None
-
-
 class NoPresence:
     """Nobody is ever online."""
 

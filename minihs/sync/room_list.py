@@ -47,7 +47,6 @@ class RoomTask(NamedTuple):
     """The user's own membership event."""
     was_member: bool = True
     """LEAVE: the user had been joined. Otherwise nothing but their own leave is theirs to see."""
-    newly_joined: bool = False
     partial: bool = False
     """Not all of the room's members are known yet."""
     completed: int | None = None
@@ -159,9 +158,7 @@ def _changed(
     if last.membership == "join":
         if before == "join" and all(change.membership == "join" for change in changes):
             return None  # only the user's profile changed
-        return RoomTask(
-            last.room_nid, last.room_id, Section.JOIN, None, upto, last.event_nid, newly_joined=True
-        )
+        return RoomTask(last.room_nid, last.room_id, Section.JOIN, None, upto, last.event_nid)
     if last.membership in GONE:
         passed = {change.membership for change in changes}
         if before in (None, *GONE) and "join" not in passed and last.membership == (before or "leave"):
@@ -206,8 +203,4 @@ def _with_what_is_known(tasks: list[RoomTask], states: Mapping[int, int | None],
 
 def for_clients_that_want_all_members(tasks: list[RoomTask]) -> list[RoomTask]:
     """Without rooms of which not all are known; what has become whole is new to them."""
-    return [
-        task._replace(since=None, newly_joined=True) if task.just_completed else task
-        for task in tasks
-        if not task.partial
-    ]
+    return [task._replace(since=None) if task.just_completed else task for task in tasks if not task.partial]

@@ -92,10 +92,6 @@ class Users:
         """An account of this server that was not deactivated."""
         return user_store.is_active(self._db.read, user_id)
 
-    def local_profile(self, user_id: str) -> JsonObject:
-        """All profile fields of a local user: what other servers may ask for."""
-        return self.profiles.local(user_id)
-
     async def new_openid_token(self, requester: Requester, user_id: str) -> JsonObject:
         """POST /user/{userId}/openid/request_token."""
         check_own(requester, user_id)

@@ -296,10 +296,6 @@ class Call:
             raise bad_json("The body must be a JSON object.")
         return value
 
-    @property
-    def user_agent(self) -> str:
-        return self.headers.get("User-Agent", "")[:256]
-
 
 __all__ = [
     "CLIENT", "FEDERATION", "KIB", "MIB", "NONE", "OPTIONAL_CLIENT", "TRANSACTION_BODY_CAP",
