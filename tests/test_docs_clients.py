@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from minihs.web.app import ROUTE_MODULES
+from minihs.web.route_modules import ROUTE_MODULES
 from minihs.web.routes.client.versions import SPEC_VERSIONS
 
 ROOT = Path(__file__).parent.parent

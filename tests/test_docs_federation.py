@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from minihs.web.app import ROUTE_MODULES
+from minihs.web.route_modules import ROUTE_MODULES
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "federation.md").read_text()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application: from an HTTP request to its handler and back.
 
-`ROUTE_MODULES` is the list of everything that is served. Quart-Trio brings the application and the request;
-what happens to a request here is one straight line: route → authenticate → rate limit → handler → answer.
+Quart-Trio brings the application and the request; what happens to a request here is one straight line:
+route → authenticate → rate limit → handler → answer.
 """
 
 from __future__ import annotations
@@ -24,110 +24,10 @@ from minihs.web.client_address import client_address
 from minihs.web.errors import error_answer
 from minihs.web.rate_limits import RateLimiter, network_of
 from minihs.web.requester import access_token, authenticate
-from minihs.web.routes import admin, synapse_admin, well_known
-from minihs.web.routes.client import (
-    account,
-    account_data,
-    dehydrated_devices,
-    devices,
-    directory,
-    events,
-    fallback,
-    filters,
-    initial_sync,
-    joined,
-    keys,
-    login,
-    media,
-    members,
-    messages,
-    misc,
-    mutual_rooms,
-    profile,
-    push_rules,
-    pushers,
-    receipts,
-    register,
-    relations,
-    report,
-    room_keys,
-    room_state,
-    rooms,
-    search,
-    server_admin,
-    sliding_sync,
-    spaces,
-    sync,
-    timestamp,
-    to_device,
-    typing,
-    upgrade,
-    versions,
-)
-from minihs.web.routes.federation import directory as federation_directory
-from minihs.web.routes.federation import events as federation_events
-from minihs.web.routes.federation import keys as server_keys
-from minihs.web.routes.federation import media as federation_media
-from minihs.web.routes.federation import membership, queries, third_party, transactions, unstable
-from minihs.web.routes.federation import spaces as federation_spaces
-from minihs.web.routes.federation import users as federation_users
+from minihs.web.route_modules import ROUTE_MODULES
 from minihs.web.routing import Answer, Auth, Call
 from minihs.web.services import Services
 from minihs.web.url_map import UrlMap
-
-ROUTE_MODULES: list[ModuleType] = [
-    admin,
-    synapse_admin,
-    well_known,
-    account,
-    account_data,
-    dehydrated_devices,
-    devices,
-    directory,
-    events,
-    fallback,
-    filters,
-    initial_sync,
-    joined,
-    keys,
-    login,
-    media,
-    members,
-    messages,
-    misc,
-    mutual_rooms,
-    profile,
-    push_rules,
-    pushers,
-    receipts,
-    register,
-    relations,
-    report,
-    room_keys,
-    room_state,
-    rooms,
-    search,
-    server_admin,
-    sliding_sync,
-    spaces,
-    sync,
-    timestamp,
-    to_device,
-    typing,
-    upgrade,
-    versions,
-    federation_directory,
-    federation_events,
-    federation_media,
-    federation_spaces,
-    federation_users,
-    membership,
-    queries,
-    server_keys,
-    third_party,
-    transactions,
-    unstable,
-]
 
 CORS_HEADERS = (
     (b"access-control-allow-origin", b"*"),

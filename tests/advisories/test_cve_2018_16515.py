@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from minihs.matrix.signatures import SigningKey, sign_event
-from minihs.web.app import ROUTE_MODULES
+from minihs.web.route_modules import ROUTE_MODULES
 from tests.advisories.kit import ALICE, MALLORY, V1, V2, JsonObject, Siege, seg, siege
 from tests.rooms.forge import inbox_of
 

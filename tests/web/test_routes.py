@@ -10,7 +10,7 @@ import re
 from collections import Counter
 
 from minihs.web import rate_limits, routes
-from minihs.web.app import ROUTE_MODULES
+from minihs.web.route_modules import ROUTE_MODULES
 from minihs.web.routing import Route, Routes
 
 ALL: list[Route] = [route for module in ROUTE_MODULES for route in module.routes.all]

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from minihs.web.app import ROUTE_MODULES
+from minihs.web.route_modules import ROUTE_MODULES
 from minihs.web.routing import MIB, Auth, Route
 from tests.web.client.kit import PASSWORD, refused
 from tests.web.client.rooms_kit import Person, TestHome, open_home
