@@ -7,11 +7,10 @@ wrong one would only be noise for them.
 
 from __future__ import annotations
 
-from typing import Any
-
 from minihs.e2ee import ports
 from minihs.e2ee.remote_answers import checked_query_answer
 from minihs.e2ee.shapes import check_size, checked_cross_signing_key, ed25519_bytes
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param, missing_param, not_found
 from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.ids import domain_of, is_user_id
@@ -20,8 +19,6 @@ from minihs.requester import Requester
 from minihs.store import cross_signing, device_keys, device_lists, devices, key_signatures
 from minihs.store.database import Database, Reader, Tx
 from minihs.store.outbound_edus import queue_edu
-
-type JsonObject = dict[str, Any]
 
 MAX_SIGNED_OBJECTS = 1000
 """In one upload of signatures."""

@@ -8,11 +8,10 @@ logged in to it. Whoever logs in later and knows the user's secrets reads its me
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from minihs.e2ee.device_keys import MAX_ONE_TIME_KEYS
 from minihs.e2ee.shapes import check_size, checked_device_keys, checked_one_time_keys
-from minihs.matrix.canonical import MAX_INT
+from minihs.matrix.canonical import MAX_INT, JsonObject
 from minihs.matrix.errors import MatrixError, forbidden, invalid_param, not_found
 from minihs.matrix.fields import identifier, optional_text, required_object, required_text
 from minihs.runtime import Runtime
@@ -26,8 +25,6 @@ from minihs.store import (
     to_device,
 )
 from minihs.store.database import Database, Tx
-
-type JsonObject = dict[str, Any]
 
 MAX_DATA_BYTES = 64 * 1024
 """Of what is needed to bring it to life: some hundred private keys, encrypted."""

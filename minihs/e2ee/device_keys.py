@@ -9,7 +9,6 @@ kept (`remote_devices`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import trio
 
@@ -17,7 +16,7 @@ from minihs.e2ee import ports
 from minihs.e2ee.remote_answers import checked_claim_answer, checked_query_answer, user_keys
 from minihs.e2ee.remote_devices import RemoteDevices
 from minihs.e2ee.shapes import checked_device_keys, checked_one_time_keys
-from minihs.matrix.canonical import MAX_INT
+from minihs.matrix.canonical import MAX_INT, JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param
 from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.fields import number, optional_object, required_object
@@ -28,8 +27,6 @@ from minihs.store import cross_signing, device_keys, device_lists, devices, key_
 from minihs.store import users as user_store
 from minihs.store.database import Database, Reader, Tx
 from minihs.store.remote_devices import UserKeys
-
-type JsonObject = dict[str, Any]
 
 MAX_ONE_TIME_KEYS = 1000
 """Unclaimed ones of one device; clients keep 50 to 100."""

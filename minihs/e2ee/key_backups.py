@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from minihs.matrix.canonical import dumps
+from minihs.matrix.canonical import JsonObject, dumps
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param, missing_param, not_found, too_large
 from minihs.matrix.fields import flag, identifier, number, optional_text, required_object, required_text
 from minihs.matrix.ids import is_room_id
 from minihs.store import key_backups
 from minihs.store.database import Database, Reader, Tx
 from minihs.store.key_backups import BackedUpKey, Backup
-
-type JsonObject = dict[str, Any]
 
 MAX_AUTH_DATA_BYTES = 64 * 1024
 MAX_SESSION_BYTES = 64 * 1024

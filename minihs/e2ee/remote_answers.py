@@ -6,8 +6,6 @@ What is wrong is left out, as if the server had not sent it: one bad device must
 
 from __future__ import annotations
 
-from typing import Any
-
 from minihs.e2ee.shapes import (
     MAX_KEYS_BYTES,
     MAX_ONE_TIME_KEY_BYTES,
@@ -16,11 +14,10 @@ from minihs.e2ee.shapes import (
     checked_device_keys,
     checked_one_time_key,
 )
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json
 from minihs.matrix.ids import fits
 from minihs.store.remote_devices import UserKeys
-
-type JsonObject = dict[str, Any]
 
 MAX_DEVICES = 1000
 """Of one remote user; more are left out."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from minihs.config import Config
 from minihs.e2ee import ports
@@ -13,10 +12,9 @@ from minihs.e2ee.dehydrated_devices import DehydratedDevices
 from minihs.e2ee.device_keys import DeviceKeys
 from minihs.e2ee.key_backups import KeyBackups
 from minihs.e2ee.to_device import ToDevice
+from minihs.matrix.canonical import JsonObject
 from minihs.runtime import Runtime
 from minihs.store.database import Database
-
-type JsonObject = dict[str, Any]
 
 
 class E2ee:

@@ -8,16 +8,13 @@ came, so a malformed one must not get in: it could stop what it is sent along wi
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
-from minihs.matrix.canonical import BadJson, check_strict, encode
+from minihs.matrix.canonical import BadJson, JsonObject, check_strict, encode
 from minihs.matrix.errors import bad_json, invalid_param, too_large
 from minihs.matrix.fields import optional_object, required_text
 from minihs.matrix.ids import fits
 from minihs.matrix.unpadded import decode
 from minihs.store.one_time_keys import UploadedKey
-
-type JsonObject = dict[str, Any]
 
 MAX_KEYS_BYTES = 16 * 1024
 """Of a device's or user's keys with their signatures."""

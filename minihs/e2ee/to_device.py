@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from minihs.matrix.canonical import dumps
+from minihs.matrix.canonical import JsonObject, dumps
 from minihs.matrix.errors import bad_json, invalid_param, too_large
 from minihs.matrix.fields import identifier, required_object
 from minihs.matrix.ids import domain_of, fits, is_user_id
@@ -19,7 +18,6 @@ from minihs.store import to_device
 from minihs.store.database import Database, Tx
 from minihs.store.outbound_edus import queue_edu
 
-type JsonObject = dict[str, Any]
 type Messages = dict[str, dict[str, JsonObject]]
 """User id → device id → content."""
 

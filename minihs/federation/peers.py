@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from minihs.matrix.canonical import JsonObject
 from minihs.store import destinations
 from minihs.store.database import Reader
-
-type JsonObject = dict[str, Any]
 
 
 def peers(db: Reader) -> list[JsonObject]:

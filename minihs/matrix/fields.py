@@ -7,13 +7,11 @@ A missing field is M_MISSING_PARAM, one of the wrong type M_BAD_JSON, one of a w
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import overload
 
-from minihs.matrix.canonical import MAX_INT
+from minihs.matrix.canonical import MAX_INT, JsonObject
 from minihs.matrix.errors import bad_json, invalid_param, missing_param
 from minihs.matrix.ids import MAX_LENGTH, fits
-
-type JsonObject = dict[str, Any]
 
 
 def required_text(body: JsonObject, name: str, *, limit: int = MAX_LENGTH) -> str:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.globs import Glob
 from minihs.matrix.push_rules import KINDS
-
-type JsonObject = dict[str, Any]
 
 _MISSING = object()
 

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param, missing_param, not_found
-
-type JsonObject = dict[str, Any]
 
 KINDS = ("override", "content", "room", "sender", "underride")
 """In the order in which they are checked."""

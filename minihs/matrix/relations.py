@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minihs.matrix.ids import MAX_LENGTH, fits, is_event_id
-
-type JsonObject = dict[str, Any]
 
 THREAD = "m.thread"
 REPLACE = "m.replace"

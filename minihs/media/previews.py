@@ -10,12 +10,12 @@ which go again after a week.
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Any
 from urllib.parse import urljoin
 
 import trio
 
 from minihs.matrix import canonical
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, invalid_param
 from minihs.matrix.federation_errors import FederationError
 from minihs.media import html_scan, names
@@ -50,8 +50,6 @@ WANTED = (
 )  # fmt: skip
 """Properties that are handed on as they are."""
 PICTURES = ("og:image:secure_url", "og:image", "og:image:url", "twitter:image", "twitter:image:src")
-
-type JsonObject = dict[str, Any]
 
 
 class Previews:

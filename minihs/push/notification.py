@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import invalid_param
 from minihs.push.ports import News
 from minihs.store.pushers import Pusher
-
-type JsonObject = dict[str, Any]
 
 NOTIFY_PATH = "/_matrix/push/v1/notify"
 

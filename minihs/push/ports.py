@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-type JsonObject = dict[str, Any]
+from minihs.matrix.canonical import JsonObject
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ import structlog
 import trio
 
 from minihs.matrix import fields
-from minihs.matrix.canonical import dumps
+from minihs.matrix.canonical import JsonObject, dumps
 from minihs.matrix.errors import bad_json, invalid_param, missing_param
 from minihs.matrix.federation_errors import FederationError
-from minihs.push.notification import JsonObject, badge_body, body_of, check_url, device_of
+from minihs.push.notification import badge_body, body_of, check_url, device_of
 from minihs.push.ports import Gateway, Unread
 from minihs.requester import Requester
 from minihs.runtime import Runtime

@@ -7,15 +7,13 @@ The rules themselves are in matrix/push_rules.py, the matching of events in matr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from minihs.matrix import push_rules
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import missing_param
 from minihs.matrix.fields import flag
 from minihs.store import push_rules as store
 from minihs.store.database import Database, Tx
-
-type JsonObject = dict[str, Any]
 
 
 class PushRules:

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from minihs.matrix.canonical import JsonObject
 from minihs.store import key_signatures
 from minihs.store.database import Reader, Tx
-
-type JsonObject = dict[str, Any]
 
 USAGES = ("master", "self_signing", "user_signing")
 

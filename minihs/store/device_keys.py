@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
+from minihs.matrix.canonical import JsonObject
 from minihs.store import key_signatures
 from minihs.store.database import Reader, Tx
-
-type JsonObject = dict[str, Any]
 
 
 def get(db: Reader, user_id: str, device_id: str) -> JsonObject | None:

@@ -6,11 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from minihs.matrix.canonical import JsonObject
 from minihs.store.database import Reader, Tx
-
-type JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

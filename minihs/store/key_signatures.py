@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from minihs.matrix.canonical import JsonObject
 from minihs.store.database import Reader, Tx
-
-type JsonObject = dict[str, Any]
 
 
 def add(tx: Tx, user_id: str, key_id: str, signer: str, signer_key: str, signature: str) -> bool:

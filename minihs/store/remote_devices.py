@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
+from minihs.matrix.canonical import JsonObject
 from minihs.store.database import Reader, Tx
-
-type JsonObject = dict[str, Any]
 
 
 @dataclass(slots=True)

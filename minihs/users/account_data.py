@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
-from minihs.matrix.canonical import BadJson, dumps, encode
+from minihs.matrix.canonical import BadJson, JsonObject, dumps, encode
 from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param, not_found, too_large
 from minihs.matrix.fields import identifier
 from minihs.matrix.ids import fits, is_room_id
@@ -15,8 +14,6 @@ from minihs.requester import Requester
 from minihs.store import account_data, filters
 from minihs.store.account_data import GLOBAL
 from minihs.store.database import Database, Tx
-
-type JsonObject = dict[str, Any]
 
 TAGS = "m.tag"
 FULLY_READ = "m.fully_read"

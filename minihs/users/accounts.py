@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 import trio
 
 from minihs.config import Config
-from minihs.matrix.canonical import dumps
+from minihs.matrix.canonical import JsonObject, dumps
 from minihs.matrix.errors import MatrixError, forbidden, missing_param
 from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.fields import flag, optional_text, required_text
@@ -29,8 +27,6 @@ from minihs.users.logins import Logins
 from minihs.users.passwords import MAX_PASSWORD_BYTES, Passwords
 from minihs.users.secrets import digest, new_localpart, new_secret
 from minihs.users.sessions import NewSession, delete_devices
-
-type JsonObject = dict[str, Any]
 
 LEAVING_PATIENCE_S = 5
 """A room whose servers don't answer would keep the client waiting."""

@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import not_found
 from minihs.matrix.fields import optional_text, texts
 from minihs.requester import Requester
 from minihs.store import devices
 from minihs.store.database import Database, Tx
 from minihs.users.logins import MAX_DEVICE_NAME, Logins
-
-type JsonObject = dict[str, Any]
 
 
 class Devices:

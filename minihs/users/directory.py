@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import invalid_param, missing_param
 from minihs.matrix.fields import number, optional_text
 from minihs.requester import Requester
 from minihs.store import user_directory
 from minihs.store.database import Database
-
-type JsonObject = dict[str, Any]
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 50

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json
 from minihs.runtime import Runtime
-
-type JsonObject = dict[str, Any]
 
 DUMMY = "m.login.dummy"
 PASSWORD = "m.login.password"  # noqa: S105 - the name of a stage

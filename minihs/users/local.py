@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError
 from minihs.store import account_data, profiles
 from minihs.store import users as user_store
 from minihs.store.database import Database
-
-type JsonObject = dict[str, Any]
 
 INVITE_PERMISSION = "m.invite_permission_config"
 

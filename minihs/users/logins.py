@@ -8,9 +8,9 @@ Authentication.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from minihs.config import Config
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param
 from minihs.matrix.fields import flag, identifier, optional_text, required_text
 from minihs.matrix.ids import domain_of, is_user_id, localpart_of
@@ -24,8 +24,6 @@ from minihs.users.interactive import PASSWORD, Interactions, Session
 from minihs.users.passwords import MAX_PASSWORD_BYTES, Passwords
 from minihs.users.secrets import digest, new_secret
 from minihs.users.sessions import NewSession, Sessions, locked_error
-
-type JsonObject = dict[str, Any]
 
 MAX_DEVICE_NAME = 255
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Protocol
 
-type JsonObject = dict[str, Any]
+from minihs.matrix.canonical import JsonObject
 
 
 class Rooms(Protocol):

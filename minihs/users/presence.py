@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import trio
 
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json, forbidden, invalid_param, not_found
 from minihs.matrix.fields import optional_text, required_text
 from minihs.matrix.ids import domain_of, fits, is_user_id
@@ -23,8 +24,6 @@ from minihs.store import device_lists, direct
 from minihs.store import users as user_store
 from minihs.store.database import Database
 from minihs.users import ports
-
-type JsonObject = dict[str, Any]
 
 STATES = ("online", "offline", "unavailable")
 MAX_STATUS = 1024

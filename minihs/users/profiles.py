@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from minihs.matrix.canonical import dumps
+from minihs.matrix.canonical import JsonObject, dumps
 from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param, missing_param, not_found
 from minihs.matrix.federation_errors import FederationError, RemoteRefused
 from minihs.matrix.ids import domain_of, fits, is_user_id
@@ -16,8 +15,6 @@ from minihs.store import users as user_store
 from minihs.store.database import Database, Tx
 from minihs.users import ports
 from minihs.users.sessions import suspended_error
-
-type JsonObject = dict[str, Any]
 
 DISPLAYNAME = "displayname"
 AVATAR_URL = "avatar_url"

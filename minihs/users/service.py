@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import trio
 
 from minihs.config import Config
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import forbidden, invalid_param, not_found
 from minihs.matrix.ids import domain_of, is_user_id
 from minihs.requester import Requester
@@ -29,8 +28,6 @@ from minihs.users.profiles import Profiles
 from minihs.users.secrets import digest, new_secret
 from minihs.users.sessions import Sessions
 from minihs.users.shared_secret import SharedSecretRegistration
-
-type JsonObject = dict[str, Any]
 
 OPENID_LIFETIME_S = 3600
 

@@ -8,18 +8,16 @@ ask for refresh tokens gets an access token that does not expire.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, forbidden
 from minihs.requester import Requester
 from minihs.runtime import Runtime
 from minihs.store import cross_signing, dehydrated_devices, devices, tokens, users
 from minihs.store.database import Database, Tx
 from minihs.users.secrets import digest, new_device_id, new_secret
-
-type JsonObject = dict[str, Any]
 
 ACCESS_LIFETIME_MS = 3_600_000
 """Of access tokens that can be refreshed."""

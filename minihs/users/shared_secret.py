@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from typing import Any
 
 from minihs.config import Config
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, forbidden, invalid_param
 from minihs.matrix.fields import flag, optional_text, required_text
 from minihs.runtime import Runtime
@@ -21,8 +21,6 @@ from minihs.users.accounts import Accounts
 from minihs.users.passwords import MAX_PASSWORD_BYTES
 from minihs.users.profiles import MAX_DISPLAYNAME
 from minihs.users.sessions import Sessions
-
-type JsonObject = dict[str, Any]
 
 NONCE_LIFETIME_MS = 60_000
 MAX_NONCES = 1000

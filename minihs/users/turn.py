@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import base64
 import hmac
-from typing import Any
 
 from minihs.config import Turn
-
-type JsonObject = dict[str, Any]
+from minihs.matrix.canonical import JsonObject
 
 
 def credentials(turn: Turn, user_id: str, *, now: int) -> JsonObject:

@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import parse_qsl
 
 from minihs.matrix import canonical
+from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param, missing_param, not_json
 from minihs.requester import Requester
 
 if TYPE_CHECKING:
     from minihs.web.body import BoundedRequest
     from minihs.web.services import Services
-
-type JsonObject = dict[str, Any]
 
 KIB = 1024
 MIB = 1024 * KIB
