@@ -9,7 +9,7 @@ use it, so the rules can't be forgotten in one of them.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -17,7 +17,6 @@ import httpcore2
 import trio
 
 from minihs.federation.addresses import AddressPolicy
-from minihs.federation.http_stream import HttpStream
 from minihs.federation.network import Network, NoRecord, Resolver, ResolverFailure
 
 ATTEMPT_DELAY = 0.25
@@ -73,6 +72,7 @@ class Dialler:
         self._resolver = resolver
         self._policy = policy
         self.tls = tls
+        tls.set_alpn_protocols(["http/1.1"])
 
     async def connect(self, target: Target) -> trio.abc.Stream:
         """A TCP connection to the target. Raises DialError."""
@@ -152,32 +152,3 @@ def _interleaved(addresses: list[str]) -> list[str]:
     for position in range(max(len(v6), len(v4))):
         mixed += v6[position : position + 1] + v4[position : position + 1]
     return mixed
-
-
-class DialBackend(httpcore2.AsyncNetworkBackend):
-    """What makes an httpcore2 pool connect to resolved targets.
-
-    The pool's key, and the name it verifies, is the host of the URL. Where that connects to is decided here,
-    so a connection can never be reused for another name than the one that its certificate was checked for.
-    """
-
-    def __init__(self, dialler: Dialler, targets: Callable[[], Sequence[Target]]) -> None:
-        self._dialler = dialler
-        self._targets = targets
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 -- httpcore2's signature
-        local_address: str | None = None,
-        socket_options: object = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        try:
-            stream = await self._dialler.connect_any(self._targets())
-        except DialError as error:
-            raise httpcore2.ConnectError(str(error)) from error
-        return HttpStream(stream)
-
-    async def sleep(self, seconds: float) -> None:
-        await trio.sleep(seconds)

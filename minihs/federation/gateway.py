@@ -11,6 +11,7 @@ import httpcore2
 import trio
 
 from minihs.federation import http
+from minihs.federation.connections import Connections
 from minihs.federation.dial import Dialler, Target
 from minihs.federation.web import parse_url
 from minihs.matrix import canonical
@@ -35,7 +36,7 @@ class PushGateways:
         dialler = self._dialler if address.scheme == "https" else self._private_dialler
         content = canonical.dumps(body)
         target = Target(address.host, address.port)
-        pool = http.make_pool(dialler, lambda: [target], connections=1)
+        pool = Connections(dialler, lambda: [target], most=1)
         headers = [
             ("Host", address.host_header),
             ("User-Agent", "minihs"),

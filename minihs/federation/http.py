@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP over an httpcore2 pool, with what we always want: a deadline, a cap on the body, and one kind of
+"""HTTP over kept connections, with what we always want: a deadline, a cap on the body, and one kind of
 error."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import httpcore2
 import trio
 
-from minihs.federation.dial import DialBackend, Dialler, Target
+from minihs.federation.connections import Connections
+from minihs.federation.dial import Dialler, Target
 from minihs.federation.network_errors import text_of
 
 type Headers = Iterable[tuple[str, str]]
@@ -40,21 +41,9 @@ class HttpResponse:
     body: bytes
 
 
-def make_pool(
-    dialler: Dialler, targets: Callable[[], Sequence[Target]], *, connections: int
-) -> httpcore2.AsyncConnectionPool:
-    """A pool for one place. What the certificate must be for is the host in the URL of each request."""
-    return httpcore2.AsyncConnectionPool(
-        ssl_context=dialler.tls,
-        max_connections=connections,
-        max_keepalive_connections=min(2, connections),
-        network_backend=DialBackend(dialler, targets),
-    )
-
-
 @asynccontextmanager
 async def exchange(
-    pool: httpcore2.AsyncConnectionPool,
+    pool: Connections,
     method: str,
     url: httpcore2.URL,
     headers: Headers,
@@ -71,12 +60,12 @@ async def exchange(
         content=content,
     )
     with mapped_errors():
-        response = await pool.handle_async_request(request)
+        connection, response = await pool.send(request)
     try:
         yield response
     finally:
         with trio.CancelScope(shield=True):
-            await response.aclose()
+            await pool.finish(connection, response)
 
 
 async def chunks(response: httpcore2.Response, max_bytes: int) -> AsyncGenerator[bytes]:
@@ -143,7 +132,7 @@ async def fetch(
     max_bytes: int,
 ) -> HttpResponse:
     """One GET on a connection of its own, for a body that fits into memory. Raises HttpFailure."""
-    pool = make_pool(dialler, lambda: [target], connections=1)
+    pool = Connections(dialler, lambda: [target], most=1)
     try:
         url = httpcore2.URL(scheme="https", host=target.host, port=target.port, target=path)
         async with exchange(pool, "GET", url, headers, None) as response:

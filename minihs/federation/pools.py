@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections that are kept open, one small pool for each server that we talk to.
 
-A pool of its own per server keeps a slow one from starving the others, and keeps httpcore2 fast (its work
-grows with the connections in a pool). Pools nobody used for a while are closed when others come and go; there
-is no timer.
+A pool of its own per server keeps a slow one from starving the others. Pools nobody used for a while are
+closed when others come and go; there is no timer.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import httpcore2
 import trio
 
+from minihs.federation.connections import Connections
 from minihs.federation.dial import Dialler
 from minihs.federation.discovery import Route
-from minihs.federation.http import make_pool
 from minihs.runtime import Runtime
 
 CONNECTIONS_PER_SERVER = 4
@@ -31,7 +29,7 @@ IDLE_SECONDS = 120.0
 @dataclass(slots=True, eq=False)
 class _Entry:
     route: Route
-    pool: httpcore2.AsyncConnectionPool
+    pool: Connections
     found_at: float
     """trio time of the discovery."""
     users: int = 0
@@ -61,7 +59,7 @@ class Pools:
 
     def is_connected(self, destination: str) -> bool:
         entry = self._entries.get(destination)
-        return entry is not None and bool(entry.pool.connections)
+        return entry is not None and entry.pool.is_open
 
     async def set_route(self, destination: str, route: Route) -> None:
         """Use this route from now on. Connections made for another one are not used for new requests."""
@@ -72,9 +70,7 @@ class Pools:
             return
         if entry is not None:
             await self._retire(destination)
-        pool = make_pool(
-            self.dialler, lambda: route.targets(self.runtime), connections=CONNECTIONS_PER_SERVER
-        )
+        pool = Connections(self.dialler, lambda: route.targets(self.runtime), most=CONNECTIONS_PER_SERVER)
         self._entries[destination] = _Entry(route, pool, now, last_used=now)
 
     async def forget(self, destination: str) -> None:
@@ -82,7 +78,7 @@ class Pools:
             await self._retire(destination)
 
     @asynccontextmanager
-    async def use(self, destination: str) -> AsyncIterator[tuple[Route, httpcore2.AsyncConnectionPool]]:
+    async def use(self, destination: str) -> AsyncIterator[tuple[Route, Connections]]:
         """The server's pool, kept from being closed meanwhile. `set_route` must have been called."""
         entry = self._entries[destination]
         entry.users += 1

@@ -16,6 +16,7 @@ import httpcore2
 import trio
 
 from minihs.federation import http
+from minihs.federation.connections import Connections
 from minihs.federation.dial import Dialler, Target
 from minihs.matrix.federation_errors import RemoteProtocolError, RemoteRefused, Unreachable
 
@@ -114,7 +115,7 @@ class Web:
     @asynccontextmanager
     async def _ask(self, address: WebAddress, accept: str) -> AsyncIterator[httpcore2.Response]:
         target = Target(address.host, address.port)
-        pool = http.make_pool(self._dialler, lambda: [target], connections=1)
+        pool = Connections(self._dialler, lambda: [target], most=1)
         url = httpcore2.URL(
             scheme=address.scheme, host=address.host, port=address.port, target=address.target
         )

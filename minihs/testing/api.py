@@ -12,6 +12,7 @@ import httpcore2
 
 from minihs.federation import http
 from minihs.federation.addresses import AddressPolicy
+from minihs.federation.connections import Connections
 from minihs.federation.dial import Dialler, Target
 from minihs.matrix.ids import parse_server_name
 from minihs.testing.internet import Internet
@@ -42,7 +43,7 @@ class ApiClient:
         dialler = Dialler(host.network, host.resolver, AddressPolicy(), internet.client_tls())
         target = Target(name.host, name.port or 8448)
         self._url = httpcore2.URL(scheme="https", host=name.host, port=target.port, target="/")
-        self._pool = http.make_pool(dialler, lambda: [target], connections=4)
+        self._pool = Connections(dialler, lambda: [target], most=4)
         self._txn = itertools.count()
         self.user_id = ""
         self.device_id = ""

@@ -22,6 +22,7 @@ import trio
 
 from minihs.federation import http, x_matrix
 from minihs.federation.addresses import AddressPolicy
+from minihs.federation.connections import Connections
 from minihs.federation.dial import Dialler, Target
 from minihs.matrix import canonical, unpadded
 from minihs.matrix.canonical import JsonObject
@@ -237,7 +238,7 @@ class ScriptedPeer:
                 ("Content-Length", str(len(body))),
             ]
         target = Target(name.host, name.port or 8448)
-        pool = http.make_pool(self._pool_dialler, lambda: [target], connections=1)
+        pool = Connections(self._pool_dialler, lambda: [target], most=1)
         url = httpcore2.URL(scheme="https", host=name.host, port=target.port, target=uri)
         try:
             async with http.exchange(pool, method, url, [("Host", destination), *headers], body) as response:

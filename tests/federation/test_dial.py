@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from minihs.federation import http
 from minihs.federation.addresses import AddressPolicy
+from minihs.federation.connections import Connections
 from minihs.federation.dial import (
     ATTEMPT_DELAY,
     CONNECT_TIMEOUT,
@@ -263,7 +264,7 @@ async def test_two_names_on_one_address_do_not_share_a_connection(us: Caller) ->
     peer = ScriptedPeer(us.internet, "shared.test")
     host.listen(8448, peer.serve, tls=us.internet.server_tls("a.test"))
     peer.on("GET", "/", Reply(json={}))
-    pool = http.make_pool(us.dialler, lambda: [Target(host.address, 8448)], connections=4)
+    pool = Connections(us.dialler, lambda: [Target(host.address, 8448)], most=4)
 
     async def get(name: str) -> int:
         url = httpcore2.URL(scheme="https", host=name, port=8448, target="/")

@@ -15,7 +15,8 @@ ALLOWED = {
     "trio.open_tcp_stream": {"federation/network.py"},
     "trio.open_ssl_over_tcp_stream": set(),
     "trio.socket": {"web/serving.py"},  # listens
-    "httpcore2.AsyncConnectionPool": {"federation/http.py", "federation/pools.py"},
+    "httpcore2.AsyncConnectionPool": set(),
+    "httpcore2.AsyncHTTP11Connection": {"federation/connections.py"},
     "httpcore2.ConnectionPool": set(),
     "httpcore2.request": set(),
     "httpcore2.stream": set(),

@@ -10,6 +10,7 @@ import trio
 from werkzeug.datastructures import Headers
 
 from minihs.federation import pools as pools_module
+from minihs.federation.connections import MAX_IDLE
 from minihs.federation.keyring import Keyring
 from minihs.federation.own_keys import OwnKeys
 from minihs.federation.request_auth import RequestAuth
@@ -148,7 +149,7 @@ async def test_every_request_has_a_deadline(us: Caller, peer: ScriptedPeer) -> N
         with pytest.raises(Unreachable, match="in time"):
             await us.client.get_json(server, "/silent", within=30)
         assert trio.current_time() - start == pytest.approx(30)
-    assert us.pools._entries["drip.test"].pool.connections == []
+    assert not us.pools._entries["drip.test"].pool.is_open
 
 
 async def test_a_server_that_could_not_be_reached_is_not_tried_again_at_once(
@@ -195,7 +196,7 @@ async def test_connections_are_used_again(us: Caller, peer: ScriptedPeer) -> Non
     assert us.client.is_connected("peer.test")
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
 async def test_a_connection_that_the_peer_closed_meanwhile_costs_nothing(
     us: Caller, peer: ScriptedPeer, method: str
 ) -> None:
@@ -236,8 +237,9 @@ async def test_cancelled_requests_leave_the_pool_clean(us: Caller, peer: Scripte
         entry = us.pools._entries.get("peer.test")
         if entry is not None:
             assert entry.users == 0
-            assert entry.pool._requests == []
-            assert all(connection.is_idle() for connection in entry.pool.connections)
+            assert entry.pool._turns.value == pools_module.CONNECTIONS_PER_SERVER
+            assert entry.pool._free == entry.pool._open
+            assert all(connection.is_idle() for connection in entry.pool._open)
         moment += 0.004
     assert moment > 0.05
     peer.on("GET", "/", {})
@@ -254,6 +256,20 @@ async def test_four_requests_to_one_server_run_at_once_and_a_fifth_waits_its_tur
             nursery.start_soon(us.client.get_json, "peer.test", "/x")
     assert trio.current_time() - start == pytest.approx(20, abs=1)
     assert us.internet.link(us.host, peer.host).connections == 4
+
+
+async def test_two_connections_stay_open_for_later(us: Caller, peer: ScriptedPeer) -> None:
+    peer.on("GET", "/", Reply(delay=10))
+
+    async def ask(at_once: int) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(at_once):
+                nursery.start_soon(us.client.get_json, "peer.test", "/x")
+
+    await ask(MAX_IDLE + 1)
+    assert len(us.pools._entries["peer.test"].pool._open) == MAX_IDLE
+    await ask(MAX_IDLE)
+    assert us.internet.link(us.host, peer.host).connections == MAX_IDLE + 1
 
 
 async def test_one_slow_server_does_not_slow_the_others(us: Caller, peer: ScriptedPeer) -> None:
