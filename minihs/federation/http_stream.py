@@ -67,7 +67,7 @@ class HttpStream(httpcore2.AsyncNetworkStream):
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 -- httpcore2's signature
-    ) -> httpcore2.AsyncNetworkStream:
+    ) -> HttpStream:
         tls = trio.SSLStream(
             self._stream,
             ssl_context,
