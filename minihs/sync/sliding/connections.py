@@ -194,6 +194,7 @@ class Connections:
         db = self._db.read
         rooms = room_activity.of_user(db, user_id)
         unsure = room_activity.changed_between(db, user_id, since, upto)
+        unsure |= {change.room_nid for change in sync_rooms.changes_between(db, user_id, since, upto)}
         for room in rooms:
             if room.room_nid in connection.rooms and room.room_nid not in unsure:
                 continue

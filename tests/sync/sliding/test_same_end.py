@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from minihs.matrix.errors import MatrixError
@@ -195,6 +195,18 @@ slow = settings(
 )
 
 
+INVITED_BEFORE_A_RESTART = [
+    ("kick", 1),
+    *[("slide", 0)] * 3,
+    ("invite", 1),
+    ("slide", 0),
+    ("restart", 0),
+    ("leave", 1),
+]
+"""The invite is told after the connection was saved, and turned down after the restart."""
+
+
+@example(INVITED_BEFORE_A_RESTART)
 @given(histories)
 @slow
 def test_step_by_step_in_a_dag_with_forks(history: list[tuple[str, int]]) -> None:
