@@ -30,7 +30,7 @@ from minihs.store.migrations import Migration, open_for_writing, shipped
 from minihs.store.reader import Parameters, ReadConnection, Reader
 from minihs.store.writer import BatchWriter, Job, Tx
 
-__all__ = ["Database", "Parameters", "Reader", "Tx"]
+__all__ = ["Database", "Parameters", "Reader", "TooLong", "Tx"]
 
 MAX_QUEUED = 4096
 """Writes that may wait for the writer; the next caller waits for a place."""
@@ -58,6 +58,10 @@ STATE_CACHE_BYTES = 8 << 20
 SCANNER_STATE_CACHE_BYTES = 1 << 20
 
 type Callback = Callable[[frozenset[str]], None]
+
+
+class TooLong(Exception):
+    """There is more to read than the loop has time for. Only for `Database.glance` to hear."""
 
 
 class Database:
@@ -134,10 +138,26 @@ class Database:
         await self._perform(Job(_nothing, f"PRAGMA incremental_vacuum({int(pages)})"))
         return int(self.read.execute("PRAGMA freelist_count").fetchall()[0][0])
 
-    def glance[T](self, function: Callable[[Reader], T]) -> T:
+    async def glance[T](
+        self, function: Callable[[Reader], T], long: Callable[[Reader], T] | None = None
+    ) -> T:
         """Run a short read of several statements on the loop, at once: they see one state of the database,
         and take its locks once instead of each for itself.
+
+        If it is not short after all, since a statement goes beyond READ_BUDGET or `function` raises
+        TooLong, the result is that of a scan with `long`, or else with `function` again.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()  # no more: a turn of the loop costs a tenth of a /sync
+        try:
+            return self._glance(function)
+        except TooLong:
+            pass
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+        return await self.scan(long or function)
+
+    def _glance[T](self, function: Callable[[Reader], T]) -> T:
         reader = self.read
         reader.execute("BEGIN")
         try:

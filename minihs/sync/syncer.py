@@ -8,7 +8,6 @@ any time.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import NamedTuple
 
 import trio
@@ -146,14 +145,7 @@ class Syncer:
 
         if self._is_long(request):
             return await self._db.scan(attempt)
-        await trio.lowlevel.checkpoint_if_cancelled()  # no more: each turn of the loop costs a tenth of this
-        try:
-            return self._db.glance(attempt)
-        except sqlite3.OperationalError as error:
-            # A statement took more than a read on the loop may.
-            if "interrupted" not in str(error):
-                raise
-        return await self._db.scan(attempt)
+        return await self._db.glance(attempt)
 
     def _is_long(self, request: SyncRequest) -> bool:
         """Is there likely more to read than may be read on the loop?"""

@@ -288,6 +288,35 @@ async def test_a_read_on_the_loop_that_takes_too_long_is_interrupted(
         assert await db.scan(lambda reader: reader.execute(endless).fetchall()) == [(1250025000,)]
 
 
+async def test_a_glance_that_takes_too_long_becomes_a_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "READ_BUDGET", 100_000)
+    readers: list[Reader] = []
+
+    def count(reader: Reader, most: int) -> int:
+        readers.append(reader)
+        counting = (
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?) SELECT max(i) FROM n"
+        )
+        return int(reader.execute(counting, (most,)).fetchone()[0])
+
+    def give_up(reader: Reader) -> int:
+        raise database_module.TooLong
+
+    async with Database.open(tmp_path / "test.db", Runtime(), migrations=with_items()) as db:
+        assert await db.glance(lambda reader: count(reader, 10)) == 10
+        assert readers == [db.read]
+        assert await db.glance(lambda reader: count(reader, 50_000)) == 50_000
+        assert readers[:2] == [db.read] * 2
+        assert readers[2] is not db.read
+        assert await db.glance(give_up, lambda reader: count(reader, 20)) == 20
+        assert readers[3] is not db.read
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            await db.glance(lambda reader: reader.execute("SELECT 1 FROM nowhere"))
+        assert items(db.read) == []
+
+
 async def test_a_scan_sees_one_state_of_the_database(db: Database) -> None:
     await db.write(lambda tx: add(tx, 1))
     started, go_on = threading.Event(), threading.Event()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from minihs.matrix.canonical import JsonObject
 from minihs.store import ids, timeline
+from minihs.store.database import TooLong
 from minihs.sync.client_events import client_events
 from minihs.sync.sliding import room_list
 from minihs.sync.sliding.connections import Delivery, Known, Settled
@@ -24,10 +25,6 @@ from minihs.sync.sliding.extensions import Extended, Rooms, extend
 from minihs.sync.sliding.room import RoomNews, has_news, room_news
 from minihs.sync.sliding.room_list import Matches
 from minihs.sync.unread import Unread
-
-
-class TooMuch(Exception):
-    """There is more to read than the loop has time for: build the answer in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +37,11 @@ class Built:
 
 
 def build(context: SlidingContext, unread: Unread, max_rooms: int | None) -> Built:
-    """Raises TooMuch if more than `max_rooms` have news."""
+    """Raises TooLong if more than `max_rooms` have news."""
     found = _matches(context)
     changed = [wanted for wanted in found.rooms if has_news(context, wanted)]
     if max_rooms is not None and len(changed) > max_rooms:
-        raise TooMuch
+        raise TooLong
     news = [room_news(context, wanted, unread) for wanted in changed]
     told = [each for each in news if each.is_told]
     entries = _entries(context, told)

@@ -7,22 +7,20 @@ client was told of each room is remembered from one request to the next: see `co
 
 from __future__ import annotations
 
-import sqlite3
-
 import trio
 
 from minihs.matrix.canonical import JsonObject
 from minihs.requester import Requester
 from minihs.runtime import Runtime
 from minihs.store import account_data, sync_rooms, to_device
-from minihs.store.database import Database
+from minihs.store.database import Database, TooLong
 from minihs.store.reader import Reader
 from minihs.sync.client_events import Viewer
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.lazy_members import Delivery as Members
 from minihs.sync.lazy_members import LazyMembers
 from minihs.sync.notifier import Notifier
-from minihs.sync.sliding.build import Built, TooMuch, build
+from minihs.sync.sliding.build import Built, build
 from minihs.sync.sliding.connections import Connection, Connections
 from minihs.sync.sliding.context import SlidingContext, TypingNow
 from minihs.sync.sliding.request import SlidingRequest
@@ -111,7 +109,7 @@ class SlidingSyncer:
         def attempt(db: Reader, max_rooms: int | None = None) -> tuple[Built, SyncToken]:
             upto = sync_rooms.current_pos(db)
             if max_rooms is not None and since is not None and upto - since.pos > LONG_ABSENCE:
-                raise TooMuch
+                raise TooLong
             context = SlidingContext(
                 db=db,
                 facts=self._facts,
@@ -131,16 +129,7 @@ class SlidingSyncer:
 
         if since is None:
             return await self._db.scan(attempt)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            return self._db.glance(lambda db: attempt(db, MAX_ROOMS_ON_LOOP))
-        except TooMuch:
-            pass
-        except sqlite3.OperationalError as error:
-            # A statement took more than a read on the loop may.
-            if "interrupted" not in str(error):
-                raise
-        return await self._db.scan(attempt)
+        return await self._db.glance(lambda db: attempt(db, MAX_ROOMS_ON_LOOP), attempt)
 
     def _typing_now(self, since: SyncToken | None) -> TypingNow:
         typing = self._typing
