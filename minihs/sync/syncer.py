@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import trio
-
 from minihs.matrix.canonical import JsonObject
 from minihs.requester import Requester
 from minihs.runtime import Runtime
@@ -25,6 +23,7 @@ from minihs.sync.filters import SyncFilter
 from minihs.sync.group_facts import GroupFacts
 from minihs.sync.lazy_members import Delivery, LazyMembers
 from minihs.sync.notifier import Notifier
+from minihs.sync.polls import Attempt, Polls
 from minihs.sync.ports import NoPresence, PresenceNews
 from minihs.sync.tokens import SyncToken, parse_sync_token
 from minihs.sync.typing import Typing
@@ -60,7 +59,7 @@ class Syncer:
     ) -> None:
         self._db = db
         self._runtime = runtime
-        self._notifier = notifier
+        self._polls = Polls(db, notifier, typing)
         self._typing = typing
         self._facts = facts
         self._presence = presence or NoPresence()
@@ -94,32 +93,22 @@ class Syncer:
         return built.answer
 
     async def _wait_for_news(self, request: SyncRequest, options: SyncOptions) -> tuple[Built, Delivery]:
+        viewer = request.viewer
         wait = request.since is not None and not request.full_state
         timeout = min(options.timeout_ms, MAX_TIMEOUT_MS) / 1000 if wait else 0
-        deadline = trio.current_time() + timeout
-        first_counts: object = None
-        with self._notifier.subscribe(()) as subscription:
-            while True:
-                if timeout > 0:
-                    subscription.watch(self._keys(request.viewer))
-                    subscription.rearm()
-                self._typing.expire()
-                delivery = self._lazy_members.begin(
-                    request.viewer.user_id,
-                    request.viewer.device_id,
-                    options.since if request.since is not None else "",
-                )
-                built = await self._attempt(request, delivery)
-                counts = (
-                    built.answer["device_one_time_keys_count"],
-                    built.answer["device_unused_fallback_key_types"],
-                )
-                first_counts = first_counts or counts
-                if not built.is_empty or counts != first_counts or trio.current_time() >= deadline:
-                    return built, delivery
-                woken = await subscription.wait(min(deadline, self._typing.next_expiry()))
-                if self._notifier.closed or (not woken and trio.current_time() >= deadline):
-                    return built, delivery
+
+        async def attempt() -> Attempt[tuple[Built, Delivery]]:
+            delivery = self._lazy_members.begin(
+                viewer.user_id, viewer.device_id, options.since if request.since is not None else ""
+            )
+            built = await self._attempt(request, delivery)
+            counts = (
+                built.answer["device_one_time_keys_count"],
+                built.answer["device_unused_fallback_key_types"],
+            )
+            return Attempt((built, delivery), built.is_empty, counts)
+
+        return await self._polls.wait(viewer, timeout, attempt)
 
     async def _attempt(self, request: SyncRequest, delivery: Delivery) -> Built:
         """One answer as of now, empty or not."""
@@ -161,15 +150,6 @@ class Syncer:
             users = {room_id: names for room_id, names in users.items() if names}
         forgotten = since is not None and since.ephemeral < typing.first_serial
         return TypingNews(typing.serial, users, forgotten)
-
-    def _keys(self, viewer: Viewer) -> list[str]:
-        """What wakes this poll."""
-        rooms = sync_rooms.joined_room_ids(self._db.read, viewer.user_id)
-        return [
-            f"user:{viewer.user_id}",
-            f"device:{viewer.user_id}|{viewer.device_id}",
-            *(f"room:{room_id}" for room_id in rooms),
-        ]
 
     async def _acknowledge(self, requester: Requester, since: SyncToken) -> None:
         """The device has what it was sent before `since`."""

@@ -7,8 +7,6 @@ client was told of each room is remembered from one request to the next: see `co
 
 from __future__ import annotations
 
-import trio
-
 from minihs.matrix.canonical import JsonObject
 from minihs.requester import Requester
 from minihs.runtime import Runtime
@@ -20,6 +18,7 @@ from minihs.sync.group_facts import GroupFacts
 from minihs.sync.lazy_members import Delivery as Members
 from minihs.sync.lazy_members import LazyMembers
 from minihs.sync.notifier import Notifier
+from minihs.sync.polls import Attempt, Polls
 from minihs.sync.sliding.build import Built, build
 from minihs.sync.sliding.connections import Connection, Connections
 from minihs.sync.sliding.context import SlidingContext, TypingNow
@@ -45,7 +44,7 @@ class SlidingSyncer:
     ) -> None:
         self._db = db
         self._runtime = runtime
-        self._notifier = notifier
+        self._polls = Polls(db, notifier, typing)
         self._typing = typing
         self._facts = facts
         self._unread = unread or Unread(facts)
@@ -72,26 +71,15 @@ class SlidingSyncer:
         token: SlidingToken | None,
     ) -> tuple[Built, Members, SyncToken]:
         timeout = 0 if token is None else min(request.timeout_ms, MAX_TIMEOUT_MS) / 1000
-        deadline = trio.current_time() + timeout
-        first_counts: object = None
-        with self._notifier.subscribe(()) as subscription:
-            while True:
-                if timeout > 0:
-                    subscription.watch(self._keys(requester))
-                    subscription.rearm()
-                self._typing.expire()
-                members = self._lazy_members.begin(
-                    requester.user_id, _lazy_key(requester, request), request.pos
-                )
-                built, at = await self._attempt(requester, request, connection, token, members)
-                e2ee = built.answer["extensions"].get("e2ee", {})
-                counts = [value for name, value in e2ee.items() if name != "device_lists"]
-                first_counts = first_counts or counts
-                if not built.is_empty or counts != first_counts or trio.current_time() >= deadline:
-                    return built, members, at
-                woken = await subscription.wait(min(deadline, self._typing.next_expiry()))
-                if self._notifier.closed or (not woken and trio.current_time() >= deadline):
-                    return built, members, at
+
+        async def attempt() -> Attempt[tuple[Built, Members, SyncToken]]:
+            members = self._lazy_members.begin(requester.user_id, _lazy_key(requester, request), request.pos)
+            built, at = await self._attempt(requester, request, connection, token, members)
+            e2ee = built.answer["extensions"].get("e2ee", {})
+            counts = [value for name, value in e2ee.items() if name != "device_lists"]
+            return Attempt((built, members, at), built.is_empty, counts)
+
+        return await self._polls.wait(Viewer(requester.user_id, requester.device_id), timeout, attempt)
 
     async def _attempt(
         self,
@@ -138,15 +126,6 @@ class SlidingSyncer:
             return TypingNow(typing.serial, users, frozenset(), forgotten=False)
         changed = frozenset(typing.changed_since(since.ephemeral))
         return TypingNow(typing.serial, users, changed, since.ephemeral < typing.first_serial)
-
-    def _keys(self, requester: Requester) -> list[str]:
-        """What wakes this poll: any of the user's rooms may come into sight."""
-        rooms = sync_rooms.joined_room_ids(self._db.read, requester.user_id)
-        return [
-            f"user:{requester.user_id}",
-            f"device:{requester.user_id}|{requester.device_id}",
-            *(f"room:{room_id}" for room_id in rooms),
-        ]
 
     async def _acknowledge(self, requester: Requester, request: SlidingRequest) -> None:
         """The device has the messages that it was sent before `since`."""
