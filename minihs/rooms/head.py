@@ -19,6 +19,9 @@ from minihs.store.database import Reader
 
 MAX_PREV_EVENTS = 20
 
+MAX_PARTIAL_EVENTS = 5_000
+"""Events that are taken in by a state that lacks members. What comes beyond that waits for them."""
+
 
 class NotInRoom(MatrixError):
     """No user of ours is joined, so nothing can be done in the room."""
@@ -35,10 +38,6 @@ class Tip:
     topo: int
     depth: int
     after: StateRef
-
-
-MAX_PARTIAL_EVENTS = 5_000
-"""Events that are taken in by a state that lacks members. What comes beyond that waits for them."""
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetching the state that a join by partial state lacks, in the background (rooms/partial_join.py).
 
-A room at a time has its steps, each of which a restart may come between: the state before the join is asked
-for, verified and authorised as that of a whole join is, all outside of the room's task; stored bit by bit as
+Each room goes through these steps, between which a restart may come: the state before the join is asked for,
+verified and authorised as that of a whole join is, all outside of the room's task; stored bit by bit as
 outliers, so that nobody waits for the writer; noted as a state group (`full_group`); put in place
 (rooms/partial_replay.py). Only the last of these changes anything that can be seen.
 
