@@ -4,43 +4,17 @@
 // restores everything, a reset of the keys.
 // node crypto.mjs BASE_URL ALICE PASSWORD BASE_URL BOB PASSWORD, whose servers may be two; prints one line per step,
 // ends at the first failure.
-Promise.withResolvers ??= function () { // Node.js before 22
-  let resolve, reject;
-  const promise = new Promise((yes, no) => { resolve = yes; reject = no; });
-  return { promise, resolve, reject };
-};
-const sdk = await import("matrix-js-sdk");
+import { logIn, step, until } from "./story.mjs";
 const { CryptoEvent, VerificationPhase, VerificationRequestEvent, VerifierEvent } =
   await import("matrix-js-sdk/lib/crypto-api/index.js");
 
 const [alicesUrl, alice, alicesPassword, bobsUrl, bob, bobsPassword] = process.argv.slice(2);
 const passwords = { [alice]: alicesPassword, [bob]: bobsPassword };
 const urls = { [alice]: alicesUrl, [bob]: bobsUrl };
-const PATIENCE_MS = 30_000;
 const secretKeys = {};
 
-function step(name, good) {
-  console.log(good ? "ok  " : "FAIL", name);
-  if (!good) process.exit(1);
-}
-
-async function until(name, check) {
-  const end = Date.now() + PATIENCE_MS;
-  while (Date.now() < end) {
-    const found = await check();
-    if (found) { step(name, true); return found; }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  step(name, false);
-}
-
 async function signIn(user) {
-  const baseUrl = urls[user];
-  const session = await sdk.createClient({ baseUrl }).loginRequest({
-    type: "m.login.password", identifier: { type: "m.id.user", user }, password: passwords[user],
-  });
-  const client = sdk.createClient({
-    baseUrl, userId: session.user_id, accessToken: session.access_token, deviceId: session.device_id,
+  const client = await logIn(urls[user], user, passwords[user], {
     cryptoCallbacks: {
       getSecretStorageKey: async ({ keys }) => {
         const id = Object.keys(keys).find((each) => secretKeys[each]);
@@ -49,7 +23,6 @@ async function signIn(user) {
       cacheSecretStorageKey: (id, _info, key) => { secretKeys[id] = key; },
     },
   });
-  await client.initRustCrypto({ useIndexedDB: false });
   await client.startClient({ initialSyncLimit: 20 });
   await until(`${user} syncs`, () => client.isInitialSyncComplete());
   return client;

@@ -3,45 +3,13 @@
 // subscription, typing, receipts, account data, unread counts, an encrypted room, a message to a device.
 // node sliding.mjs BASE_URL ALICE PASSWORD BASE_URL BOB PASSWORD; prints one line per step, ends at the first failure.
 // Alice slides, Bob syncs as ever.
-Promise.withResolvers ??= function () { // Node.js before 22
-  let resolve, reject;
-  const promise = new Promise((yes, no) => { resolve = yes; reject = no; });
-  return { promise, resolve, reject };
-};
-const sdk = await import("matrix-js-sdk");
+import { logIn, step, until } from "./story.mjs";
 const { SlidingSync, SlidingSyncEvent } = await import("matrix-js-sdk/lib/sliding-sync.js");
 
 const [alicesUrl, alice, alicesPassword, bobsUrl, bob, bobsPassword] = process.argv.slice(2);
-const PATIENCE_MS = 30_000;
 
-function step(name, good) {
-  console.log(good ? "ok  " : "FAIL", name);
-  if (!good) process.exit(1);
-}
-
-async function until(name, check) {
-  const end = Date.now() + PATIENCE_MS;
-  while (Date.now() < end) {
-    const found = await check();
-    if (found) { step(name, true); return found; }
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  step(name, false);
-}
-
-async function signIn(baseUrl, user, password) {
-  const session = await sdk.createClient({ baseUrl }).loginRequest({
-    type: "m.login.password", identifier: { type: "m.id.user", user }, password,
-  });
-  const client = sdk.createClient({
-    baseUrl, userId: session.user_id, accessToken: session.access_token, deviceId: session.device_id,
-  });
-  await client.initRustCrypto({ useIndexedDB: false });
-  return client;
-}
-
-const anna = await signIn(alicesUrl, alice, alicesPassword);
-const berta = await signIn(bobsUrl, bob, bobsPassword);
+const anna = await logIn(alicesUrl, alice, alicesPassword);
+const berta = await logIn(bobsUrl, bob, bobsPassword);
 step("the server says that it has it",
   await anna.doesServerSupportUnstableFeature("org.matrix.simplified_msc3575"));
 const texts = (room) => (anna.getRoom(room)?.getLiveTimeline().getEvents() ?? [])

@@ -101,6 +101,10 @@ class Response:
         return f"<Response {self.status} {self.body[:200]!r}>"
 
 
+def is_refusal(response: Response, status: int, errcode: str) -> bool:
+    return response.status == status and response.json["errcode"] == errcode and "error" in response.json
+
+
 class Visitor:
     """The client's end of a connection."""
 

@@ -16,10 +16,9 @@ from minihs.web.routing import (
     Routes,
 )
 
-from .kit import Response, make_services, open_house
+from .kit import Response, is_refusal, make_services, open_house
 
 VERSIONS = "/_matrix/client/versions"
-SIGNED = {"Authorization": 'X-Matrix origin="other.example",key="ed25519:1",sig="good"'}
 
 
 def has_cors(response: Response) -> bool:
@@ -30,10 +29,6 @@ def has_cors(response: Response) -> bool:
         and {"Authorization", "Content-Type", "X-Requested-With"}
         <= set(response.headers["Access-Control-Allow-Headers"].split(", "))
     )
-
-
-def is_refusal(response: Response, status: int, errcode: str) -> bool:
-    return response.status == status and response.json["errcode"] == errcode and "error" in response.json
 
 
 class TestPaths:

@@ -22,11 +22,7 @@ from minihs.web.routing import (
     Routes,
 )
 
-from .kit import FakeClock, Response, make_services, open_house
-
-
-def is_refusal(response: Response, status: int, errcode: str) -> bool:
-    return response.status == status and response.json["errcode"] == errcode and "error" in response.json
+from .kit import FakeClock, is_refusal, make_services, open_house
 
 
 def taking_json(cap: int = 64 * KIB) -> Routes:

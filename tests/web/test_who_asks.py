@@ -17,14 +17,10 @@ from minihs.web.routing import (
 )
 from minihs.web.serving import Policy
 
-from .kit import FakeClock, FakeRequestAuth, Response, make_services, open_house
+from .kit import FakeClock, FakeRequestAuth, is_refusal, make_services, open_house
 
 VERSIONS = "/_matrix/client/versions"
 SIGNED = {"Authorization": 'X-Matrix origin="other.example",key="ed25519:1",sig="good"'}
-
-
-def is_refusal(response: Response, status: int, errcode: str) -> bool:
-    return response.status == status and response.json["errcode"] == errcode and "error" in response.json
 
 
 class TestClients:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from tests.web.client.kit import refused
 from tests.web.kit import Response
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-async def media(tmp_path: Path) -> AsyncIterator[MediaHouse]:
-    async with open_media(tmp_path, max_upload_mib=1, max_remote_mib=1) as house:
-        yield house
 
 
 class TestUpload:
