@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from scripts.bench_lib.scenarios import federation, joining, local, standing
+from scripts.bench_lib.scenarios import fairness, federation, joining, local, standing
 from scripts.bench_lib.subject import QUICK, Sizes, Subject
 from scripts.bench_lib.table import Figures, table
 from tests.interop.kit.authority import Authority
@@ -32,6 +32,7 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "wake": (local.wake, 3),
     "sync": (local.initial_sync, 1),
     "inbound": (federation.inbound, 3),
+    "fairness": (fairness.fairness, 1),
     "outbound": (federation.outbound, 3),
     "backfill": (federation.backfill, 3),
     "join": (joining.join, 1),

@@ -34,6 +34,8 @@ ROWS = [
     Row("wake_ms", "send until another's long poll returns, p50", "ms", ratio_budget=1 / 6),
     Row("inbound_cpu_ms", "CPU per inbound PDU, batches of 50", "ms", 0.4, 39),
     Row("inbound_per_s", "inbound PDUs", "/s", more_is_better=True, digits=0),
+    Row("quiet_ms", "a quiet server's event until a client has it, p50", "ms", digits=1),
+    Row("loud_factor", "the same beside a server that sends without end", "×", 2),
     Row("outbound_ms", "send until the other server has it, p50", "ms"),
     Row("outbound_1_cpu_ms", "CPU per event sent to 1 destination", "ms", 2.5, 18.5),
     Row("outbound_20_cpu_ms", "CPU per event sent to 20 destinations", "ms", 18, 60),

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one server that sends without end costs another that says a word now and then."""
+
+from __future__ import annotations
+
+import statistics
+
+import trio
+
+from minihs.matrix import canonical
+from scripts.bench_lib.measure import Span, wall_clock
+from scripts.bench_lib.subject import Subject
+from tests.interop.kit.client import Client
+from tests.interop.kit.hosted import JoinedRoom
+from tests.interop.kit.peer import V1, Peer
+
+VERSION = "11"
+LOUD_PDUS = 50
+PAUSE = 0.1
+"""Seconds between two messages of the quiet server."""
+
+type Prepared = tuple[str, list[tuple[str, str]], bytes]
+
+
+async def fairness(subject: Subject) -> dict[str, float]:
+    """From sending an event until a client's waiting /sync has brought it: alone, and beside a server that
+    sends full transactions into another room, one after the other.
+    """
+    host, reader = await subject.people(2)
+    quiet, loud = await subject.peer(), await subject.peer()
+    quiet_room = await _join(subject, host, quiet)
+    loud_room = await _join(subject, host, loud)
+    await reader.join(quiet_room.room_id)
+    await reader.sync()
+    # Made beforehand: the noise shall cost the server's time, not that of who measures.
+    noise = [_prepare(subject, loud, loud_room, number) for number in range(subject.sizes.loud_transactions)]
+
+    alone = [await _say(subject, quiet, quiet_room, reader, f"alone {n}") for n in range(subject.sizes.pings)]
+    beside: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_shout, subject, loud, noise)
+        await trio.sleep(1.0)
+        for number in range(subject.sizes.pings):
+            beside.append(await _say(subject, quiet, quiet_room, reader, f"beside {number}"))
+        nursery.cancel_scope.cancel()
+    before, under = statistics.median(alone), statistics.median(beside)
+    return {"quiet_ms": 1000 * before, "loud_factor": under / before}
+
+
+async def _join(subject: Subject, host: Client, peer: Peer) -> JoinedRoom:
+    room_id = await host.create_room(preset="public_chat", room_version=VERSION)
+    return await JoinedRoom.join(peer, subject.server, room_id, f"@far:{peer.server_name}")
+
+
+def _prepare(subject: Subject, peer: Peer, room: JoinedRoom, number: int) -> Prepared:
+    user = f"@far:{peer.server_name}"
+    events = [room.message(user, f"noise {number}.{each}") for each in range(LOUD_PDUS)]
+    txn_id, content = peer.transaction(events)
+    target = f"{V1}/send/{txn_id}"
+    authorization = peer.authorization("PUT", target, subject.server.server_name, content)
+    headers = [("Authorization", authorization), ("Content-Type", "application/json")]
+    return target, headers, canonical.encode(content)
+
+
+async def _shout(subject: Subject, peer: Peer, noise: list[Prepared]) -> None:
+    http = subject.server.federation_http()
+    try:
+        for target, headers, body in noise:
+            answer = await http.request("PUT", target, headers=headers, body=body, seconds=120)
+            while answer.status == 429:
+                await trio.sleep(0.05)
+                answer = await http.request("PUT", target, headers=headers, body=body, seconds=120)
+            assert answer.status == 200, answer.body[:300]
+    finally:
+        await http.aclose()
+    raise AssertionError("the noise ended before the measuring did: make more of it")
+
+
+async def _say(subject: Subject, peer: Peer, room: JoinedRoom, reader: Client, text: str) -> float:
+    span, heard = Span(), trio.Event()
+
+    async def hear() -> None:
+        await reader.wait_for(room.room_id, lambda event: event["content"].get("body") == text, text)
+        heard.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hear)
+        await trio.sleep(PAUSE)
+        event = room.message(f"@far:{peer.server_name}", text)
+        with wall_clock(span):
+            nursery.start_soon(peer.send, subject.server, [event])
+            await heard.wait()
+    reader.timeline.clear()
+    return span.wall
