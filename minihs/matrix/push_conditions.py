@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from minihs.matrix.canonical import JsonObject
@@ -30,7 +31,7 @@ class PushContext(NamedTuple):
     """Joined members of the room."""
     sender_power: float
     """Power level of the event's sender; infinite for the creators of version 12."""
-    notification_levels: Mapping[str, int] = field(default_factory=dict)
+    notification_levels: Mapping[str, int] = MappingProxyType({})
     """`notifications` of m.room.power_levels."""
     display_name: str | None = None
     """The user's name in this room, for the deprecated contains_display_name."""
