@@ -4,6 +4,7 @@ activity (MSC4186, "RoomResult")."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from minihs.matrix.canonical import JsonObject
@@ -68,13 +69,7 @@ def _names(context: SlidingContext, news: StateNews, keys: dict[str, int | None]
     wanted = {key for key in keys.values() if key is not None}
     nids = {} if news.end is None else state.lookup(db, news.end, wanted)
     bodies = timeline.bodies(db, set(nids.values()))
-    found: dict[str, str | None] = {}
-    for name, (_, prop) in NAMES.items():
-        nid = nids.get(keys[name] or 0)
-        content: Any = bodies[nid][1].get("content") if nid in bodies else None
-        value = content.get(prop) if isinstance(content, dict) else None
-        found[name] = value if isinstance(value, str) and value else None
-    return found
+    return {name: _text(bodies, nids.get(keys[name] or 0), prop) or None for name, (_, prop) in NAMES.items()}
 
 
 def _heroes(context: SlidingContext, task: RoomTask, news: StateNews) -> list[JsonObject]:
@@ -86,11 +81,16 @@ def _heroes(context: SlidingContext, task: RoomTask, news: StateNews) -> list[Js
     found = []
     for user_id in users:
         hero: JsonObject = {"user_id": user_id}
-        nid = nids.get(keys.get(user_id, 0))
-        content: Any = bodies[nid][1].get("content") if nid in bodies else None
         for field in ("displayname", "avatar_url"):
-            value = content.get(field) if isinstance(content, dict) else None
-            if isinstance(value, str):
+            value = _text(bodies, nids.get(keys.get(user_id, 0)), field)
+            if value is not None:
                 hero[field] = value
         found.append(hero)
     return found
+
+
+def _text(bodies: Mapping[int, tuple[str, JsonObject]], nid: int | None, prop: str) -> str | None:
+    """A property of an event's content, if there is such an event, and a text in it."""
+    content: Any = bodies[nid][1].get("content") if nid is not None and nid in bodies else None
+    value = content.get(prop) if isinstance(content, dict) else None
+    return value if isinstance(value, str) else None
