@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The few connections that lead to one place, kept open between requests.
 
-httpcore2's own pool is made for many places: each request sorts all its connections anew, twice, which costs
-as much as the exchange itself. Here a request that finds a free connection just takes it.
+A general pool of connections sorts all it has at the beginning and at the end of each request, which costs as
+much as the exchange itself. Here a request that finds a free connection just takes it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import httpcore2
 import trio
 
 from minihs.federation.dial import DialError, Dialler, Target
+from minihs.federation.http11 import HttpConnection, Response
 from minihs.federation.http_stream import HttpStream
 
 MAX_IDLE = 2
@@ -28,8 +29,8 @@ class Connections:
         self._targets = targets
         self._most = most
         self._turns = trio.Semaphore(most)
-        self._free: list[httpcore2.AsyncHTTP11Connection] = []
-        self._open: list[httpcore2.AsyncHTTP11Connection] = []
+        self._free: list[HttpConnection] = []
+        self._open: list[HttpConnection] = []
 
     @property
     def is_open(self) -> bool:
@@ -37,9 +38,10 @@ class Connections:
         return bool(self._open)
 
     async def send(
-        self, request: httpcore2.Request
-    ) -> tuple[httpcore2.AsyncHTTP11Connection, httpcore2.Response]:
-        """The response as soon as it has begun; `finish` must be called after it. Raises httpcore2's errors.
+        self, method: str, url: httpcore2.URL, headers: list[tuple[bytes, bytes]], content: bytes | None
+    ) -> tuple[HttpConnection, Response]:
+        """The response as soon as it has begun; `finish` must be called after it. Raises the libraries'
+        errors.
 
         A request for which there is no connection waits its turn. Cancelled, it closes the one it has.
         """
@@ -49,51 +51,21 @@ class Connections:
             await self._turns.acquire()
         connection = None
         try:
-            connection = await self._take(request.url.origin)
-            return connection, await connection.handle_async_request(request)
+            connection = await self._take(url.origin)
+            return connection, await connection.ask(method, url.target, headers, content)
         except BaseException:
-            # What broke off has closed its connection, unless it did not get as far as to begin.
-            with trio.CancelScope(shield=True):
-                await self._release(connection)
+            try:
+                if connection is not None:
+                    await self._close(connection)
+            finally:
+                self._turns.release()
             raise
 
-    async def finish(self, connection: httpcore2.AsyncHTTP11Connection, response: httpcore2.Response) -> None:
-        """The response is read, or nobody wants to: then the connection is closed. To be called shielded; it
-        sends nothing and waits for nobody."""
+    async def finish(self, connection: HttpConnection) -> None:
+        """The response is read, or nobody wants to: then the connection is closed. Sends nothing and waits
+        for nobody."""
         try:
-            await response.aclose()
-        finally:
-            await self._release(connection)
-
-    async def _take(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTP11Connection:
-        for connection in [each for each in self._free if each.has_expired()]:  # closed by the other side
-            await self._close(connection)
-        for connection in reversed(self._free):
-            # A connection never serves another name than the one that its certificate was checked for.
-            if connection.can_handle_request(origin):
-                self._free.remove(connection)
-                return connection
-        if self._free and len(self._open) >= self._most:
-            await self._close(self._free[0])
-        connection = await self._connect(origin)
-        self._open.append(connection)
-        return connection
-
-    async def _connect(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTP11Connection:
-        """The origin's host is the name that is verified; where that connects to is decided here."""
-        try:
-            stream = HttpStream(await self._dialler.connect_any(self._targets()))
-        except DialError as error:
-            raise httpcore2.ConnectError(str(error)) from error
-        if origin.scheme == b"https":
-            stream = await stream.start_tls(self._dialler.tls, origin.host.decode("ascii"))
-        return httpcore2.AsyncHTTP11Connection(origin, stream)
-
-    async def _release(self, connection: httpcore2.AsyncHTTP11Connection | None) -> None:
-        try:
-            if connection is None:
-                return
-            if not connection.is_idle():
+            if not connection.start_over():
                 await self._close(connection)
                 return
             self._free.append(connection)
@@ -102,11 +74,36 @@ class Connections:
         finally:
             self._turns.release()
 
-    async def _close(self, connection: httpcore2.AsyncHTTP11Connection) -> None:
+    async def _take(self, origin: httpcore2.Origin) -> HttpConnection:
+        for connection in [each for each in self._free if each.is_stale()]:  # closed by the other side
+            await self._close(connection)
+        for connection in reversed(self._free):
+            # A connection never serves another name than the one that its certificate was checked for.
+            if connection.origin == origin:
+                self._free.remove(connection)
+                return connection
+        if self._free and len(self._open) >= self._most:
+            await self._close(self._free[0])
+        connection = await self._connect(origin)
+        self._open.append(connection)
+        return connection
+
+    async def _connect(self, origin: httpcore2.Origin) -> HttpConnection:
+        """The origin's host is the name that is verified; where that connects to is decided here."""
+        try:
+            stream = HttpStream(await self._dialler.connect_any(self._targets()))
+        except DialError as error:
+            raise httpcore2.ConnectError(str(error)) from error
+        if origin.scheme == b"https":
+            stream = await stream.start_tls(self._dialler.tls, origin.host.decode("ascii"))
+        return HttpConnection(origin, stream)
+
+    async def _close(self, connection: HttpConnection) -> None:
         for known in (self._free, self._open):
             if connection in known:
                 known.remove(connection)
-        await connection.aclose()
+        with trio.CancelScope(shield=True):
+            await connection.aclose()
 
     async def aclose(self) -> None:
         for connection in list(self._open):

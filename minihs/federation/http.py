@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
+import h11
 import httpcore2
 import trio
 
 from minihs.federation.connections import Connections
 from minihs.federation.dial import Dialler, Target
+from minihs.federation.http11 import Response
 from minihs.federation.network_errors import text_of
 
 type Headers = Iterable[tuple[str, str]]
@@ -48,31 +50,25 @@ async def exchange(
     url: httpcore2.URL,
     headers: Headers,
     content: bytes | None,
-) -> AsyncIterator[httpcore2.Response]:
+) -> AsyncIterator[Response]:
     """Send a request; the response's head is there, its body is still to be read. Raises HttpFailure.
 
     Cancelling it, or leaving it with the body half read, closes the connection.
     """
-    request = httpcore2.Request(
-        method,
-        url,
-        headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in headers],
-        content=content,
-    )
+    encoded = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
     with mapped_errors():
-        connection, response = await pool.send(request)
+        connection, response = await pool.send(method, url, encoded, content)
     try:
         yield response
     finally:
-        with trio.CancelScope(shield=True):
-            await pool.finish(connection, response)
+        await pool.finish(connection)
 
 
-async def chunks(response: httpcore2.Response, max_bytes: int) -> AsyncGenerator[bytes]:
+async def chunks(response: Response, max_bytes: int) -> AsyncGenerator[bytes]:
     """The body piece by piece. Raises BadResponse as soon as it is longer than `max_bytes`."""
     total = 0
     with mapped_errors(started=True):
-        async with aclosing(response.aiter_stream()) as stream:
+        async with aclosing(response.body()) as stream:
             async for chunk in stream:
                 total += len(chunk)
                 if total > max_bytes:
@@ -80,7 +76,7 @@ async def chunks(response: httpcore2.Response, max_bytes: int) -> AsyncGenerator
                 yield chunk
 
 
-async def read_body(response: httpcore2.Response, max_bytes: int) -> bytes:
+async def read_body(response: Response, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     async with aclosing(chunks(response, max_bytes)) as pieces:
         async for chunk in pieces:
@@ -88,7 +84,7 @@ async def read_body(response: httpcore2.Response, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def headers_of(response: httpcore2.Response) -> dict[str, str]:
+def headers_of(response: Response) -> dict[str, str]:
     found: dict[str, str] = {}
     for raw_name, raw_value in response.headers:
         name, value = raw_name.decode("latin-1").lower(), raw_value[:MAX_HEADER_VALUE].decode("latin-1")
@@ -97,7 +93,7 @@ def headers_of(response: httpcore2.Response) -> dict[str, str]:
 
 
 class mapped_errors:
-    """Turns httpcore2's exceptions into ours. `started`: the response has begun."""
+    """Turns the libraries' exceptions into ours. `started`: the response has begun."""
 
     def __init__(self, *, started: bool = False) -> None:
         self._started = started
@@ -110,14 +106,14 @@ class mapped_errors:
             return
         text = text_of(error)
         if isinstance(error, httpcore2.RemoteProtocolError):
-            if not self._started and "disconnected" in text:
-                raise Disconnected("the connection was closed without an answer") from error
+            raise Disconnected("the connection was closed without an answer") from error
+        if isinstance(error, h11.RemoteProtocolError):
             raise BadResponse(f"not HTTP as it should be: {text}") from error
         if isinstance(error, (httpcore2.ReadError, httpcore2.WriteError)):
             if self._started:
                 raise HttpFailure(f"the connection broke: {text}") from error
             raise Disconnected(f"the connection broke: {text}") from error
-        if isinstance(error, (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError)):
+        if isinstance(error, (httpcore2.NetworkError, h11.LocalProtocolError)):
             raise HttpFailure(text) from error
         if isinstance(error, UnicodeError):  # a host name that can't be one, found out by the TLS library
             raise HttpFailure("the host name is not valid") from error

@@ -19,6 +19,7 @@ import trio
 
 from minihs.federation import http, x_matrix
 from minihs.federation.discovery import Discovery, Route
+from minihs.federation.http11 import Response
 from minihs.federation.pools import Pools
 from minihs.matrix import canonical, unpadded
 from minihs.matrix.canonical import JsonObject
@@ -169,7 +170,7 @@ class Transport:
     # -- the request itself --
 
     @asynccontextmanager
-    async def stream(self, request: Request, *, within: float) -> AsyncIterator[httpcore2.Response]:
+    async def stream(self, request: Request, *, within: float) -> AsyncIterator[Response]:
         """Send a request and hand out the response as soon as it has begun, if it is a success (2xx).
 
         The time-out covers the body of the `async with` as well, and so does the translation of errors:
@@ -192,7 +193,7 @@ class Transport:
             raise timed_out
 
     @asynccontextmanager
-    async def _attempt(self, request: Request) -> AsyncIterator[httpcore2.Response]:
+    async def _attempt(self, request: Request) -> AsyncIterator[Response]:
         """The request on the way that we know, if need be a second time: on a fresh connection if the kept
         one turned out to be closed, or on a new way if the old one has stopped working."""
         repeatable = request.method in ("GET", "PUT")
@@ -258,7 +259,7 @@ class Transport:
             signature=unpadded.encode(self._signing_key.sign(message)),
         )
 
-    async def _error_body(self, response: httpcore2.Response) -> JsonObject:
+    async def _error_body(self, response: Response) -> JsonObject:
         try:
             body = canonical.loads(await http.read_body(response, MAX_ERROR_BYTES))
         except (http.HttpFailure, ValueError):

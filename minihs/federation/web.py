@@ -18,6 +18,7 @@ import trio
 from minihs.federation import http
 from minihs.federation.connections import Connections
 from minihs.federation.dial import Dialler, Target
+from minihs.federation.http11 import Response
 from minihs.matrix.federation_errors import RemoteProtocolError, RemoteRefused, Unreachable
 
 MAX_URL = 4096
@@ -113,7 +114,7 @@ class Web:
             raise Unreachable(last_host, "did not answer in time")
 
     @asynccontextmanager
-    async def _ask(self, address: WebAddress, accept: str) -> AsyncIterator[httpcore2.Response]:
+    async def _ask(self, address: WebAddress, accept: str) -> AsyncIterator[Response]:
         target = Target(address.host, address.port)
         pool = Connections(self._dialler, lambda: [target], most=1)
         url = httpcore2.URL(
@@ -137,9 +138,7 @@ class Web:
                 await pool.aclose()
 
     @asynccontextmanager
-    async def _success(
-        self, address: WebAddress, response: httpcore2.Response
-    ) -> AsyncIterator[IncomingBody]:
+    async def _success(self, address: WebAddress, response: Response) -> AsyncIterator[IncomingBody]:
         if response.status != 200:
             raise RemoteRefused(address.host, response.status, {})
         headers = http.headers_of(response)
