@@ -67,14 +67,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     test = push.add_parser("test", help="try the push gateways of a user's apps", allow_abbrev=False)
     test.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
-    test.add_argument("--config", type=Path, help=CONFIG_HELP)
-    test.set_defaults(verb=do_push_test)
+    finish(test, do_push_test)
     add_federation_verbs(verbs)
 
     limits = verbs.add_parser("limits", help="every bound of this server", allow_abbrev=False)
     limits.add_argument("--json", action="store_true", help="for tools")
     limits.set_defaults(verb=do_limits)
     return parser
+
+
+def finish(verb: argparse.ArgumentParser, do: Callable[[argparse.Namespace], int]) -> None:
+    """What verbs end with that need a server's settings."""
+    verb.add_argument("--config", type=Path, help=CONFIG_HELP)
+    verb.set_defaults(verb=do)
 
 
 def add_user_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -87,30 +92,23 @@ def add_user_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add.add_argument(
         "--password-stdin", action="store_true", help="read the password from standard input, do not ask"
     )
-    add.add_argument("--config", type=Path, help=CONFIG_HELP)
-    add.set_defaults(verb=do_user_add)
+    finish(add, do_user_add)
     invite = user.add_parser(
         "invite", help="print a link with which somebody makes one account", allow_abbrev=False
     )
     invite.add_argument("--days", type=int, default=7, help="how long it is good (default: 7)")
-    invite.add_argument("--config", type=Path, help=CONFIG_HELP)
-    invite.set_defaults(verb=do_user_invite)
+    finish(invite, do_user_invite)
     password = user.add_parser("password", help="set a forgotten password anew", allow_abbrev=False)
     password.add_argument("name", help="the local part (alice) or the whole id (@alice:example.org)")
     password.add_argument("--log-out", action="store_true", help="all devices have to log in anew")
     password.add_argument(
         "--password-stdin", action="store_true", help="read the password from standard input, do not ask"
     )
-    password.add_argument("--config", type=Path, help=CONFIG_HELP)
-    password.set_defaults(verb=do_user_password)
+    finish(password, do_user_password)
 
 
 def add_federation_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """What has to do with other servers: explain, peers, keys."""
-
-    def finish(verb: argparse.ArgumentParser, do: Callable[[argparse.Namespace], int]) -> None:
-        verb.add_argument("--config", type=Path, help=CONFIG_HELP)
-        verb.set_defaults(verb=do)
 
     explain = verbs.add_parser(
         "explain", help="why an event, a room or a part of its state is as it is", allow_abbrev=False
