@@ -69,7 +69,7 @@ async def test_one_request_of_another_user_is_not_held_up_by_hundreds(tmp_path: 
                     return await bob.ask("POST", "/search", term)
                 case _:
                     login = {"type": "m.login.password", "password": "wrong"}
-                    login["identifier"] = {"type": "m.id.user", "user": "bob"}  # type: ignore[assignment]
+                    login["identifier"] = {"type": "m.id.user", "user": "bob"}  # type: ignore[assignment]  # a dict of mixed values
                     return await bob.ask("POST", "/login", login)
 
         overtaken = await done_before(at, loud, lambda: at.alice.send(at.room, "quiet"))

@@ -20,7 +20,7 @@ async def test_readers_have_caches_of_their_size(tmp_path: Path) -> None:
         def full(db: Reader) -> int:
             """Bytes that its cache of states holds when more was put there than it may hold."""
             for group in range(10**6, 10**6 + 3000):
-                db.state_cache.put_state(group, dict.fromkeys(range(40)))  # type: ignore[arg-type]
+                db.state_cache.put_state(group, dict.fromkeys(range(40)))  # type: ignore[arg-type]  # what is in it plays no role
             return db.state_cache.size
 
         assert 0 < full(read) <= database.STATE_CACHE_BYTES

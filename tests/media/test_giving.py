@@ -83,6 +83,6 @@ async def test_thumbnails_are_given_to_servers_that_sign(tmp_path: Path) -> None
 async def test_an_animation_arrives_whole_and_its_thumbnail_stands_still(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
         it.peer.on("GET", DOWNLOAD, multipart(moving_picture(), Content_Type="image/gif"))
-        assert opened((await it.get("abc")).body).n_frames == 3  # type: ignore[attr-defined]
+        assert opened((await it.get("abc")).body).n_frames == 3  # type: ignore[attr-defined]  # of moving pictures
         got = await ask(it.alice, "GET", f"{V1}/thumbnail/peer.test/abc?width=320&height=240&animated=false")
         assert got.headers["content-type"] == "image/jpeg"

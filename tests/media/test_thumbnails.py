@@ -188,7 +188,7 @@ async def test_many_who_ask_at_once_cost_one_process(media: MediaHouse) -> None:
         runs += 1
         return run(*arguments)  # type: ignore[arg-type]  # handed on
 
-    media.media.shrinker._run = counted  # type: ignore[assignment,method-assign]
+    media.media.shrinker._run = counted  # type: ignore[assignment,method-assign]  # only counts
     async with trio.open_nursery() as nursery:
         for _ in range(10):
             nursery.start_soon(media.thumbnail, media_id, 300, 200)

@@ -340,6 +340,6 @@ async def test_who_passes_on_an_event_redacted_does_not_hide_it_for_good(
             assert found.event.content == content
         assert timeline_of(scene.victim, scene.room_id) == [*shown, redaction]
         # Nobody can make it another.
-        forged = {**whole[said].json, "content": {"body": "what Eve says"}}  # type: ignore[union-attr]
+        forged = {**whole[said].json, "content": {"body": "what Eve says"}}  # type: ignore[union-attr]  # it is in the store
         await scene.world.send("e.test", "v.test", [forged])
         assert scene.victim.serving.event("h.test", said)["content"] == {"body": "what Alice said"}

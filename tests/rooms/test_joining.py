@@ -365,7 +365,7 @@ async def test_a_join_is_sent_on_to_the_other_servers_but_not_back(tmp_path: Pat
             await v.leave(VIC, room_id)
             await world.deliver()
         finally:
-            World.deliver_between = honest  # type: ignore[method-assign]
+            World.deliver_between = honest  # type: ignore[method-assign]  # as it was
         assert sent == [("h.test", "e.test"), ("v.test", "h.test"), ("v.test", "e.test")]
         assert membership_of(e, room_id, VIC) == "leave"
 

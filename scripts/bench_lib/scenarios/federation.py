@@ -90,7 +90,7 @@ async def _outbound(subject: Subject, destinations: int, count: int) -> dict[str
         with wall_clock(span):
             await host.say(room_id, text)
             for peer in peers:
-                await peer.wait_until(lambda peer=peer: _has(peer, text))  # type: ignore[misc]
+                await peer.wait_until(lambda peer=peer: _has(peer, text))  # type: ignore[misc]  # a default binds it
         return span.wall
 
     await deliver("warming up")

@@ -376,7 +376,7 @@ async def test_nothing_is_done_without_a_good_token(world: World) -> None:
         "refresh_token": True,
     }
     login = await world.home.house.ask("POST", "/_matrix/client/v3/login", body=refreshable)
-    world.home.server.services.runtime.clock.step(login.json["expires_in_ms"] + 1)  # type: ignore[attr-defined]
+    world.home.server.services.runtime.clock.step(login.json["expires_in_ms"] + 1)  # type: ignore[attr-defined]  # the world's own clock
     tokens = [
         (None, "M_MISSING_TOKEN"),
         ("x", "M_UNKNOWN_TOKEN"),
