@@ -130,8 +130,9 @@ def state_text(answer: JsonObject) -> str:
     lines.append(f"conflict between {conflict['between']}, in the order of replaying")
     for each in conflict["candidates"]:
         mark = "*" if each["wins"] else " "
-        kind = "power event, " if each["power_event"] else f"mainline {each['mainline_position']}, "
-        lines.append(f" {mark} {_reference(each)}, {kind}sender's level {each['senders_level']}")
+        kind = "power event, " if each["power_event"] else ""
+        refusal = f"; {each['refused']}" if each["refused"] else ""
+        lines.append(f" {mark} {_reference(each)}, {kind}sender's level {each['senders_level']}{refusal}")
     if conflict["winner"] is None:
         lines.append("   none of them is allowed")
     lines.append(f"  {conflict['why']}")

@@ -8,15 +8,14 @@ verdicts are made anew, by the rules as they are now; what was decided at the ti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from minihs.matrix import canonical
 from minihs.matrix.auth_rules import AuthError, PowerLevels, check_auth
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, not_found
 from minihs.matrix.event import Event
-from minihs.matrix.state_resolution.graph import AuthGraph
-from minihs.matrix.state_resolution.ordering import Mainline, is_power_event
+from minihs.matrix.state_resolution.ordering import is_power_event
 from minihs.matrix.state_resolution.store import MissingEventError
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
 from minihs.rooms.graph import Graph
@@ -132,62 +131,59 @@ def explain_state(db: Reader, room_id: str, type: str, state_key: str) -> JsonOb
 
 def _open_conflict(graph: Graph, head: Head, key: Key) -> JsonObject | None:
     """The extremities disagree now."""
-    held = [graph.lookup(tip.after, key) for tip in head.newest(1000)]
-    if len(set(held)) < 2:
+    refs = [tip.after for tip in head.newest(1000)]
+    if len({graph.lookup(ref, key) for ref in refs}) < 2:
         return None
-    return {
-        "between": "the forward extremities",
-        **_contest(graph, head, held, graph.lookup(head.current, key)),
-    }
+    winner = graph.lookup(head.current, key)
+    return {"between": "the forward extremities", **_contest(graph, head, refs, key, winner)}
 
 
 def _past_conflict(db: Reader, graph: Graph, head: Head, key: Key) -> JsonObject | None:
     """The newest event whose parents disagreed."""
     for event_id, before in facts.merges(db, head.room_nid, MAX_MERGES):
         event = graph.event(event_id)
-        held = []
+        refs = []
         for prev_id in event.prev_events if event is not None else ():
             stored = graph.stored(prev_id)
             if stored is not None and stored.after_group is not None:
-                held.append(graph.lookup(StateRef(stored.after_group), key))
-        if len(set(held)) > 1:
+                refs.append(StateRef(stored.after_group))
+        if len({graph.lookup(ref, key) for ref in refs}) > 1:
             winner = graph.lookup(StateRef(before), key)
-            return {"between": f"the parents of {event_id}", **_contest(graph, head, held, winner)}
+            return {"between": f"the parents of {event_id}", **_contest(graph, head, refs, key, winner)}
     return None
 
 
-def _contest(graph: Graph, head: Head, held: Iterable[str | None], winner: str | None) -> JsonObject:
-    """The candidates in the order in which resolution replays them; the last one that is allowed stays."""
-    candidates = [event for each in {*held} if each is not None and (event := graph.event(each)) is not None]
-    levels = graph.lookup(head.current, ("m.room.power_levels", ""))
-    entries = []
-    mainline = Mainline(AuthGraph(graph), levels)
-    for event in candidates:
-        try:
-            position = mainline.position(event.event_id)
-        except MissingEventError:
-            position = math.inf
-        power = is_power_event(event)
-        level = _level_of_sender(graph, head, event)
-        rank = (not power, -level if power else -position, event.origin_server_ts, event.event_id)
-        entries.append(
-            (
-                rank,
-                {
-                    **_brief(event),
-                    "power_event": power,
-                    "senders_level": None if math.isinf(level) else level,
-                    "mainline_position": None if math.isinf(position) else position,
-                    "wins": event.event_id == winner,
-                },
-            )
-        )
-    ordered = [entry for _, entry in sorted(entries, key=lambda pair: pair[0])]
+def _contest(graph: Graph, head: Head, refs: Sequence[StateRef], key: Key, winner: str | None) -> JsonObject:
+    """The resolution of these states, gone through again: what it tried for that key, in its order."""
+    held = {graph.lookup(ref, key) for ref in refs}
+    untried = "not tried: another one stayed before its turn came"
+    try:
+        tried = [each for each in graph.replayed(head.version, refs) if each[0].key == key]
+    except MissingEventError as missing:
+        tried, untried = [], f"not tried: {missing}"
+    candidates = [
+        {**_candidate(graph, head, event), "refused": refusal, "wins": event.event_id == winner}
+        for event, refusal in tried
+    ]
+    seen = {event.event_id for event, _ in tried}
+    left = [event for each in held if each is not None and (event := graph.event(each)) is not None]
+    for event in sorted(left, key=lambda event: event.event_id):
+        if event.event_id not in seen:
+            candidates.append({**_candidate(graph, head, event), "refused": untried, "wins": False})
     return {
         "winner": winner,
-        "missing_on_one_side": None in {*held},
-        "candidates": ordered,
+        "missing_on_one_side": None in held,
+        "candidates": candidates,
         "why": _why(head.version.state_res),
+    }
+
+
+def _candidate(graph: Graph, head: Head, event: Event) -> JsonObject:
+    level = _level_of_sender(graph, head, event)
+    return {
+        **_brief(event),
+        "power_event": is_power_event(event),
+        "senders_level": None if math.isinf(level) else level,
     }
 
 

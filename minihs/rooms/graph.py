@@ -12,7 +12,7 @@ from functools import partial
 from minihs.matrix.auth_rules import AUTH_TYPES
 from minihs.matrix.event import Event
 from minihs.matrix.room_versions import RoomVersion
-from minihs.matrix.state_resolution import resolve
+from minihs.matrix.state_resolution import Witness, resolve
 from minihs.rooms.state import MAX_KNOWN, Key, MergedRef, StateRef
 from minihs.store import events, ids, rooms, state
 from minihs.store.byte_cache import ByteCache
@@ -260,7 +260,16 @@ class Graph:
             self._resolved.put(memo, resolved, 500 + 200 * len(resolved.changes))
         return resolved
 
-    def _resolve(self, version: RoomVersion, refs: Sequence[StateRef]) -> StateRef:
+    def replayed(self, version: RoomVersion, refs: Sequence[StateRef]) -> list[tuple[Event, str | None]]:
+        """What a resolution of these states tries, in its order, and why the rules refuse it (None: they
+        don't). Raises MissingEventError."""
+        found: list[tuple[Event, str | None]] = []
+        self._resolve(version, refs, lambda event, refusal: found.append((event, refusal)))
+        return found
+
+    def _resolve(
+        self, version: RoomVersion, refs: Sequence[StateRef], witness: Witness | None = None
+    ) -> StateRef:
         first, *others = refs
         differences = [self.difference(first, other) for other in others]
         held_by_first = {key: pair[0] for found in differences for key, pair in found.items()}
@@ -279,6 +288,7 @@ class Graph:
             self,
             rest=_Shared(self, first, differing),
             rest_chain=_SharedChain(self._db, self, first, differing),
+            witness=witness,
         )
         changes: dict[Key, str | None] = {}
         for key in differing | result.keys():

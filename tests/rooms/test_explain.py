@@ -151,6 +151,36 @@ async def test_who_won_a_conflict_and_why_is_told(tmp_path: Path, version: str) 
         assert "State resolution" in text
 
 
+@pytest.mark.parametrize("version", ["11", "12"])
+async def test_what_was_tried_and_refused_is_told_with_the_rule(tmp_path: Path, version: str) -> None:
+    """Bob sets the topic while Alice takes his power away: on his server, which took it, the resolution tries
+    it after her levels."""
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a, b = world.servers["a.test"], world.servers["b.test"]
+        room = await shared(world, version)
+        levels = a.parts.graph.event(state_of(a, room)["m.room.power_levels", ""])
+        assert levels is not None
+        users = levels.content.get("users", {})
+        raised = {**levels.content, "users": {**users, BOB: 50}}
+        await a.send(ALICE, room, "m.room.power_levels", raised, state_key="")
+        await a.send(ALICE, room, "m.room.topic", {"topic": "before"}, state_key="")
+        await world.deliver()
+        before = state_of(a, room)["m.room.topic", ""]
+        world.separate("a.test")
+        await a.send(ALICE, room, "m.room.power_levels", {**levels.content, "users": users}, state_key="")
+        lost = await b.send(BOB, room, "m.room.topic", {"topic": "lost"}, state_key="")
+        world.reunite()
+        await world.deliver()
+        conflict = explain_state(b.parts.db.read, room, "m.room.topic", "")["conflict"]
+        told = {each["event_id"]: each for each in conflict["candidates"]}
+        assert (told[before]["refused"], told[before]["wins"]) == (None, True)
+        assert "power" in told[lost]["refused"]
+        assert not told[lost]["wins"]
+        assert conflict["winner"] == before == state_of(b, room)["m.room.topic", ""]
+        text = state_text(explain_state(b.parts.db.read, room, "m.room.topic", ""))
+        assert told[lost]["refused"] in text
+
+
 async def test_what_is_not_here_is_said_to_be_not_here(tmp_path: Path) -> None:
     async with worlds(tmp_path, "a.test") as world:
         db = world.servers["a.test"].parts.db.read

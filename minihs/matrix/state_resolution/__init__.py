@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from minihs.matrix.state_resolution.graph import AuthGraph, ChainIndex
+from minihs.matrix.state_resolution.replay import Witness
 from minihs.matrix.state_resolution.resolve import resolve
 from minihs.matrix.state_resolution.store import EventStore, MissingEventError, StateLookup
 
@@ -13,5 +14,6 @@ __all__ = [
     "EventStore",
     "MissingEventError",
     "StateLookup",
+    "Witness",
     "resolve",
 ]

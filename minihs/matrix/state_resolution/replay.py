@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from minihs.matrix.auth_rules import AuthError, check_auth
 from minihs.matrix.event import Event
 from minihs.matrix.state_resolution.store import EventStore, Key, StateLookup, create_id_of, need
+
+type Witness = Callable[[Event, str | None], None]
+"""Told of each event that is tried, in the order in which they are, and why the rules refuse it (None: they
+don't). For explaining a resolution."""
 
 
 class PartialState:
@@ -66,7 +70,9 @@ class _JudgingState:
         return {event.key: event for event in events if not self._store.is_rejected(event.event_id)}
 
 
-def replay(events: Iterable[Event], state: PartialState, store: EventStore) -> None:
+def replay(
+    events: Iterable[Event], state: PartialState, store: EventStore, witness: Witness | None = None
+) -> None:
     """Put each event into the state if the state then allows it, in the order given.
 
     Events that were once rejected against the state before them are treated like any other.
@@ -76,6 +82,10 @@ def replay(events: Iterable[Event], state: PartialState, store: EventStore) -> N
             continue
         try:
             check_auth(event, _JudgingState(event, state, store))
-        except AuthError:
+        except AuthError as error:
+            if witness is not None:
+                witness(event, str(error))
             continue
         state.put[event.key] = event.event_id
+        if witness is not None:
+            witness(event, None)

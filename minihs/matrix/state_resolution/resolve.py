@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 
 from minihs.matrix.room_versions import RoomVersion
 from minihs.matrix.state_resolution.graph import AuthGraph
+from minihs.matrix.state_resolution.replay import Witness
 from minihs.matrix.state_resolution.store import EventStore, Key, StateLookup
 from minihs.matrix.state_resolution.v1 import resolve_v1
 from minihs.matrix.state_resolution.v2 import resolve_v2
@@ -40,6 +41,7 @@ def resolve(
     rest: StateLookup | None = None,
     rest_chain: Container[str] = (),
     graph: AuthGraph | None = None,
+    witness: Witness | None = None,
 ) -> dict[Key, str]:
     """The resolution of the states: by key, the id of the event. The order of the states does not matter.
 
@@ -50,8 +52,8 @@ def resolve(
     incomplete). The result is then what belongs on top of the rest: a key that is in `state_sets` and not in
     the result is gone.
 
-    `graph` saves walking the same auth chains again if it is kept from call to call. Raises
-    MissingEventError.
+    `graph` saves walking the same auth chains again if it is kept from call to call. `witness` is told what
+    is tried. Raises MissingEventError.
     """
     if not state_sets:
         return {}
@@ -64,7 +66,7 @@ def resolve(
     if version.state_res == "v1":
         found = {key: next(iter(ids)) for key, ids in values.items() if len(ids) == 1}
         disputed = {key: ids for key, ids in values.items() if len(ids) > 1}
-        return found | resolve_v1(_Layers(found, outside), disputed, store) if disputed else found
+        return found | resolve_v1(_Layers(found, outside), disputed, store, witness) if disputed else found
 
     # Since version 2 a key is also in conflict if one of the states doesn't have it.
     found = {
@@ -85,5 +87,6 @@ def resolve(
         store,
         graph,
         from_nothing=version.state_res == "v2.1",
+        witness=witness,
     )
     return found | resolved

@@ -12,7 +12,7 @@ from collections.abc import Collection, Container, Sequence
 from minihs.matrix.event import Event
 from minihs.matrix.state_resolution.graph import AuthGraph, auth_difference, conflicted_subgraph
 from minihs.matrix.state_resolution.ordering import Mainline, power_order
-from minihs.matrix.state_resolution.replay import PartialState, replay
+from minihs.matrix.state_resolution.replay import PartialState, Witness, replay
 from minihs.matrix.state_resolution.store import EventStore, Key, StateLookup, need
 
 
@@ -32,6 +32,7 @@ def resolve_v2(
     graph: AuthGraph,
     *,
     from_nothing: bool,
+    witness: Witness | None = None,
 ) -> dict[Key, str]:
     """What comes of the conflicted keys, and of keys that only the replayed events have.
 
@@ -49,12 +50,12 @@ def resolve_v2(
 
     # 1 and 2
     power_events = power_order(graph, store, full)
-    replay([need(store, event_id) for event_id in power_events], state, store)
+    replay([need(store, event_id) for event_id in power_events], state, store, witness)
 
     # 3 and 4
     mainline = Mainline(graph, state.event_id(("m.room.power_levels", "")))
     remaining = [need(store, event_id) for event_id in full.difference(power_events)]
-    replay(mainline.order(remaining), state, store)
+    replay(mainline.order(remaining), state, store, witness)
 
     # 5
     return {key: event_id for key, event_id in state.put.items() if agreed.below(key) is None}
