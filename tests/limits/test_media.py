@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
-from minihs.media import html_scan, multipart, names, previews, remote, service, thumbnails, uploads
+from minihs.media import html_scan, multipart, names, previews, remote, service, shrinker, thumbnails, uploads
 from minihs.testing.hostile import Received, Reply, ScriptedPeer
 from tests.advisories.kit import V1, seg, siege
 
@@ -30,6 +33,41 @@ async def test_a_file_that_is_still_to_come_is_waited_for_so_long(tmp_path: Path
         status, answer = await at.alice.ask("GET", path)
         assert (status, answer["errcode"]) == (504, "M_NOT_YET_UPLOADED")
         assert trio.current_time() - started == pytest.approx(service.MAX_WAIT_MS / 1000, abs=1)
+
+
+async def test_so_many_pictures_are_made_small_at_once_and_the_next_waits() -> None:
+    class Workshop:
+        """Threads in which work is begun and ended when the test says so."""
+
+        begun = 0
+        closing = trio.Event()
+
+        async def run(self, function: Callable[..., Any], *args: object) -> Any:
+            self.begun += 1
+            await self.closing.wait()
+            return shrinker.Verdict.DONE
+
+    class AFile:
+        descriptor = 0
+
+        def fileno(self) -> int:
+            return 0
+
+    workshop, a_file_of_any_kind = Workshop(), cast(Any, AFile())
+    maker = shrinker.Shrinker(workshop)
+    verdicts: list[shrinker.Verdict] = []
+
+    async def one() -> None:
+        picture = a_file_of_any_kind
+        verdicts.append(await maker.shrink(picture, "PNG", 32, 32, "scale", a_file_of_any_kind))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(shrinker.AT_ONCE + 1):
+            nursery.start_soon(one)
+        await trio.testing.wait_all_tasks_blocked()
+        assert workshop.begun == shrinker.AT_ONCE
+        workshop.closing.set()
+    assert verdicts == [shrinker.Verdict.DONE] * (shrinker.AT_ONCE + 1)
 
 
 def test_a_file_name_has_a_length() -> None:
