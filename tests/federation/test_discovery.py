@@ -196,8 +196,9 @@ async def test_an_endless_well_known_is_cut_off(us: Caller) -> None:
     assert us.internet.link(us.host, peer.host).bytes < 600_000
 
 
-async def test_redirects_are_followed_to_other_hosts_and_ports(us: Caller) -> None:
-    web_server(us.internet, "hs.test", Reply(301, headers=[("Location", "https://www.test:444/a?b=c")]))
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_followed_to_other_hosts_and_ports(us: Caller, status: int) -> None:
+    web_server(us.internet, "hs.test", Reply(status, headers=[("Location", "https://www.test:444/a?b=c")]))
     last = ScriptedPeer(us.internet, "www.test", port=444)
     last.on("GET", "/a", {"m.server": "real.test:1"})
     route = await us.discovery.find("hs.test")

@@ -101,6 +101,11 @@ async def test_an_origin_that_cannot_be_is_refused(world: World, origin: str) ->
     await refused(world, world.sign().replace('origin="peer.test"', f'origin="{origin}"'))
 
 
+async def test_what_we_signed_ourselves_is_no_request_of_another_server(world: World, us: Caller) -> None:
+    mirror = ScriptedPeer(us.internet, us.name, clock=us.clock)
+    await refused(world, mirror.authorization("PUT", us.name, URI, CONTENT, key=us.key))
+
+
 async def test_another_server_cannot_speak_in_its_name(world: World) -> None:
     world.peer.key = SigningKey.generate(b"\7" * 32, "scripted")
     header = world.sign()
