@@ -95,16 +95,16 @@ class Event:
                 self.redacts = target
 
     @classmethod
-    def from_wire(cls, pdu: object, version: RoomVersion) -> Event:
+    def from_wire(cls, pdu: object, version: RoomVersion, *, of_history: bool = False) -> Event:
         """The event that `pdu` is, if it is a valid one of that room version. EventError otherwise.
 
         Neither its hash nor its signatures are checked, nor whether it may be sent. `pdu` is left as it is;
-        its `unsigned` is not taken over.
+        its `unsigned` is not taken over. `of_history`: it came by /backfill (see `check_fields`).
         """
         if not isinstance(pdu, dict):
             raise EventError("the event is not an object")
         taken = {key: value for key, value in pdu.items() if key != "unsigned"}
-        check_fields(taken, version)
+        check_fields(taken, version, of_history=of_history)
         taken["signatures"] = well_formed_signatures(taken["signatures"])
         check_json(taken, version)
         return cls(taken, version, hashes.event_id_of(taken, version))

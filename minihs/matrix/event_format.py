@@ -17,6 +17,8 @@ MAX_EVENT_BYTES = 65_536
 
 MAX_PREV_EVENTS = 20
 MAX_AUTH_EVENTS = 10
+MAX_OLD_REFERENCES = 100
+"""Of each kind, of an event of history: from before there were limits, rooms hold events with many."""
 _MAX_INT64 = 2**63 - 1
 
 
@@ -39,8 +41,11 @@ def check_json(pdu: JsonObject, version: RoomVersion) -> None:
         raise EventError(f"the event has {size} bytes, more than {MAX_EVENT_BYTES}")
 
 
-def check_fields(pdu: JsonObject, version: RoomVersion) -> None:
-    """The rules for each field: presence, type, grammar, size. EventError."""
+def check_fields(pdu: JsonObject, version: RoomVersion, *, of_history: bool = False) -> None:
+    """The rules for each field: presence, type, grammar, size. EventError.
+
+    `of_history`: it came by /backfill, whose events "MUST NOT be validated" on the number of references.
+    """
     type_ = pdu.get("type")
     if not isinstance(type_, str) or not ids.fits(type_):
         raise EventError("type is not a string of at most 255 bytes")
@@ -70,8 +75,8 @@ def check_fields(pdu: JsonObject, version: RoomVersion) -> None:
             raise EventError("an event of this room version has no event_id in it")
     elif not ids.is_domain_event_id(pdu.get("event_id")):
         raise EventError("event_id is not an event id of this room version")
-    _check_references(pdu, "prev_events", MAX_PREV_EVENTS, version)
-    _check_references(pdu, "auth_events", MAX_AUTH_EVENTS, version)
+    _check_references(pdu, "prev_events", MAX_OLD_REFERENCES if of_history else MAX_PREV_EVENTS, version)
+    _check_references(pdu, "auth_events", MAX_OLD_REFERENCES if of_history else MAX_AUTH_EVENTS, version)
     if version.restricted_join and type_ == "m.room.member":
         authoriser = content.get("join_authorised_via_users_server")
         if authoriser is not None and not ids.is_user_id(authoriser):

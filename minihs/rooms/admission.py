@@ -102,23 +102,28 @@ async def admit(
 ) -> list[Event | Refused]:
     """Check PDUs as they came, keeping their order. An event whose content hash is wrong comes back redacted.
 
-    `room_id`: the room they must belong to. `source` is for the reader, and for the test that goes through
-    all of them: no path has fewer than these checks.
+    `room_id`: the room they must belong to. `source` decides how many references an event may have; else it
+    is for the reader, and for the test that goes through all of them: no path has fewer than these checks.
     """
     assert set(_BY_ITSELF) <= set(source.checks)  # noqa: S101  (holds for the table above)
     results: list[Event | Refused] = []
     for start in range(0, len(pdus), _BATCH):
-        results += await _admit_batch(pdus[start : start + _BATCH], version, room_id, keys, runtime)
+        results += await _admit_batch(pdus[start : start + _BATCH], version, room_id, source, keys, runtime)
     return results
 
 
 async def _admit_batch(
-    pdus: Sequence[object], version: RoomVersion, room_id: str, keys: Keys, runtime: Runtime
+    pdus: Sequence[object],
+    version: RoomVersion,
+    room_id: str,
+    source: Source,
+    keys: Keys,
+    runtime: Runtime,
 ) -> list[Event | Refused]:
     if len(pdus) > _FEW:
-        results = await runtime.threads.run(_read, pdus, version, room_id)
+        results = await runtime.threads.run(_read, pdus, version, room_id, source)
     else:
-        results = _read(pdus, version, room_id)
+        results = _read(pdus, version, room_id, source)
     places = [index for index, result in enumerate(results) if isinstance(result, Event)]
     events = [result for result in results if isinstance(result, Event)]
     verdicts = await keys.verify_events(events) if events else []
@@ -147,13 +152,15 @@ async def admit_one(
             assert_never(result.reason)
 
 
-def _read(pdus: Sequence[object], version: RoomVersion, room_id: str) -> list[Event | Refused]:
+def _read(
+    pdus: Sequence[object], version: RoomVersion, room_id: str, source: Source
+) -> list[Event | Refused]:
     """Format, room and hash; the signature comes last because it may have to wait for keys, and it holds for
     an event and its redacted form alike."""
     results: list[Event | Refused] = []
     for pdu in pdus:
         try:
-            event = Event.from_wire(pdu, version)
+            event = Event.from_wire(pdu, version, of_history=source is Source.BACKFILL)
         except EventError as error:
             results.append(Refused(Reason.FORMAT, str(error)))
             continue

@@ -39,6 +39,9 @@ MAX_EXTREMITIES = 5
 """Places that are asked about at once."""
 EVENTS_AROUND = 20
 """Events fetched where a client jumps into the past."""
+MAX_REFERENCES = 4_000
+"""prev_events of all that is placed of one answer, as the states at them are put together. 200 events of the
+size of today have no more; old ones may have more each."""
 MAX_STATES = 5
 """States fetched for one answer. An honest one needs that before its earliest event, once for each fork."""
 
@@ -155,9 +158,12 @@ class Backfill:
         # Parents first, so that the state at the oldest, fetched from the other server, carries on to the
         # newest.
         topos = self._places(batch, found, island, hidden)
-        stored, states = 0, 0
+        stored, states, references = 0, 0, 0
         for event in by_prev_events(event for event in found if event.event_id in topos):
+            references += len(event.prev_events)
             try:
+                if references > MAX_REFERENCES:
+                    raise Defer("too many states would have to be put together")
                 if any(not is_placed(batch, prev_id) for prev_id in event.prev_events):
                     states += 1
                     if states > MAX_STATES:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minihs.matrix import canonical
 from minihs.matrix.event import Event, EventError
+from minihs.matrix.event_format import MAX_OLD_REFERENCES
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
 from tests.matrix.events import ALICE, ALL_VERSIONS, SERVER, event_of, pdu_of, reference
 
@@ -147,6 +148,15 @@ class TestReferences:
             assert len(event.auth_events) == 10
             refused(version, "prev_events has more than 20", prev_events=many)
             refused(version, "auth_events has more than 10", auth_events=many[:11])
+
+    def test_an_event_of_history_may_have_more(self) -> None:
+        for version in ALL_VERSIONS:
+            many = [reference(version, n) for n in range(MAX_OLD_REFERENCES + 1)]
+            pdu = pdu_of(version, prev_events=many[:-1], auth_events=many[:-1])
+            assert len(Event.from_wire(pdu, version, of_history=True).prev_events) == MAX_OLD_REFERENCES
+            for field in ("prev_events", "auth_events"):
+                with pytest.raises(EventError, match=f"{field} has more"):
+                    Event.from_wire({**pdu, field: many}, version, of_history=True)
 
     @pytest.mark.parametrize(
         "bad", [None, 5, "x", {}, [None], [5], [[]], [{}], [""], ["x"], ["$"], ["$" + "x" * 255]]

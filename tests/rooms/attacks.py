@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from minihs.matrix import canonical
-from minihs.matrix.event_format import MAX_EVENT_BYTES
+from minihs.matrix.event_format import (
+    MAX_AUTH_EVENTS,
+    MAX_EVENT_BYTES,
+    MAX_OLD_REFERENCES,
+    MAX_PREV_EVENTS,
+)
 from minihs.matrix.room_versions import RoomVersion
 from minihs.matrix.signatures import SigningKey, sign_event
 from tests.rooms.forge import Forger
@@ -32,12 +37,13 @@ class Attack:
         return self.name
 
 
-def attacks(version: RoomVersion, *, every_type: bool = True) -> list[Attack]:
-    """`every_type`: with every wrong type in every field; else with one wrong type in each."""
+def attacks(version: RoomVersion, *, every_type: bool = True, of_history: bool = False) -> list[Attack]:
+    """`every_type`: with every wrong type in every field; else with one wrong type in each. `of_history`: for
+    a path by which events may have more references."""
     types = list(_wrong_types(version))
     if not every_type:
         types = list({attack.name.split(" is ")[0]: attack for attack in types}.values())
-    return [*_signatures(), *types, *_formats(version), *_hashes(), *_rooms()]
+    return [*_signatures(), *types, *_formats(version, of_history), *_hashes(), *_rooms()]
 
 
 def _sealed(name: str, check: str, edit: Callable[[JsonObject], Any]) -> Attack:
@@ -150,7 +156,7 @@ def _removing(field: str) -> Callable[[JsonObject], None]:
     return edit
 
 
-def _formats(version: RoomVersion) -> Iterator[Attack]:
+def _formats(version: RoomVersion, of_history: bool) -> Iterator[Attack]:
     def too_many(field: str, count: int) -> Change:
         def change(forger: Forger, pdu: JsonObject) -> JsonObject:
             more = [f"$more{n}" for n in range(count - len(pdu[field]))]
@@ -172,8 +178,9 @@ def _formats(version: RoomVersion) -> Iterator[Attack]:
             deep = [deep]
         return forger.seal({**pdu, "content": {**pdu["content"], "deep": deep}})
 
-    yield Attack("21 prev_events", "format", too_many("prev_events", 21))
-    yield Attack("11 auth_events", "format", too_many("auth_events", 11))
+    for field, most in (("prev_events", MAX_PREV_EVENTS), ("auth_events", MAX_AUTH_EVENTS)):
+        count = (MAX_OLD_REFERENCES if of_history else most) + 1
+        yield Attack(f"{count} {field}", "format", too_many(field, count))
     yield Attack("65,537 bytes", "format", too_large)
     yield Attack("nested 100 deep", "format", nested)
     yield _sealed("type of 256 bytes", "format", _setting("type", "x" * 256))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from minihs.matrix.event_format import MAX_PREV_EVENTS
 from minihs.matrix.federation_errors import RemoteProtocolError, Unreachable
 from minihs.rooms import authorise, backfill, gap_state, gaps
 from minihs.store import rooms
@@ -305,6 +306,46 @@ async def test_one_page_of_history_has_no_more_than_so_many_states_fetched(
         assert await scene.victim.backfill(scene.room_id, before=(10**9, 0), limit=10)
         assert sum(verb == "get_state_ids" for _, _, verb in scene.world.asked) == 2
         assert sum(event_id in rows_of(scene.victim) for _, event_id in ghosts) == 2
+
+
+@pytest.mark.parametrize("version", ["2", "12"])
+async def test_events_of_history_may_have_more_parents_than_those_of_today(
+    tmp_path: Path, version: str
+) -> None:
+    """They were made before there was a limit. By no other way they are taken."""
+    async with scenes(tmp_path, version) as scene:
+        parents = [scene.good() for _ in range(MAX_PREV_EVENTS + 1)]
+        tied, tied_id = scene.good(prev=[event_id for _, event_id in parents])
+        root, root_id = scene.good(prev=[tied_id])
+        child, child_id = scene.good(prev=[root_id])
+        scene.answer_honestly({root_id: root})
+        scene.answers["get_missing_events"] = [tied, root]
+        await scene.world.send("e.test", "v.test", [tied, child])
+        assert tied_id not in rows_of(scene.victim)
+        assert child_id in timeline_of(scene.victim, scene.room_id)
+        scene.answers["backfill"] = [root, tied, *(pdu for pdu, _ in parents)]
+        assert await scene.victim.backfill(scene.room_id, before=(10**9, 0), limit=30)
+        shown = timeline_of(scene.victim, scene.room_id)
+        assert shown.index(parents[-1][1]) < shown.index(tied_id) < shown.index(root_id)
+        assert rows_of(scene.victim)[tied_id] == Outcome.ACCEPTED
+        invariants.check(scene.victim, scene.room_id)
+
+
+async def test_one_page_of_history_has_no_more_than_so_many_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "MAX_REFERENCES", 5)
+    async with scenes(tmp_path, "12") as scene:
+        past = chain(scene, 6)
+        root, root_id = scene.good(prev=[past[-1][1]])
+        child, _ = scene.good(prev=[root_id])
+        scene.answer_honestly({root_id: root})
+        await scene.world.send("e.test", "v.test", [child])
+        scene.answers["backfill"] = [root, *(pdu for pdu, _ in past)]
+        assert await scene.victim.backfill(scene.room_id, before=(10**9, 0), limit=10)
+        assert [event_id in rows_of(scene.victim) for _, event_id in past] == [True] * 5 + [False]
+        assert await scene.victim.backfill(scene.room_id, before=(10**9, 0), limit=10)
+        assert all(event_id in rows_of(scene.victim) for _, event_id in past)
 
 
 async def test_history_names_no_other_room_and_comes_with_its_auth_events(tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ async def test_what_is_wrong_with_a_pdu_by_itself_is_seen_on_every_path(
     async with scenes(tmp_path, version, "knock" if way == "send_knock" else "public") as scene:
         # All paths call the same function; that all of it is called needs no more than one case of each kind.
         every_type = source in (Source.TRANSACTION, Source.INVITE)
-        for attack in attacks(ROOM_VERSIONS[version], every_type=every_type):
+        of_history = source is Source.BACKFILL
+        for attack in attacks(ROOM_VERSIONS[version], every_type=every_type, of_history=of_history):
             if way == "send_leave" and attack.check == "hash":
                 continue  # it would succeed, and Eve be gone
             bad = attack.change(scene.forger, path.base(scene))
