@@ -24,6 +24,7 @@ from minihs.rooms.invites import Invites
 from minihs.rooms.parts import Parts
 from minihs.rooms.ports import LocalUsers
 from minihs.rooms.publish import publish
+from minihs.rooms.state import StateMap
 from minihs.store import rooms
 
 log = structlog.get_logger()
@@ -57,9 +58,12 @@ class ThirdParty:
         self._acls.require(room_id, origin)
         if head.partial is not None:
             raise MatrixError(404, "M_NOT_FOUND", "This server does not know all members of the room yet.")
-        offer = head.state(self._parts.graph).get(("m.room.third_party_invite", signed["token"]))
+        state = head.state(self._parts.graph)
+        offer = state.get(("m.room.third_party_invite", signed["token"]))
         if offer is None or offer.sender != sender or signed["mxid"] != target:
             raise forbidden("There is no such third-party invite in the room.")
+        if is_joined(state, target):
+            raise forbidden("The user is in the room already.")
         name = offer.content.get("display_name")
         invite = {"display_name": name if isinstance(name, str) else "", "signed": signed}
         await self._invites.invite(sender, room_id, target, {"third_party_invite": invite})
@@ -131,11 +135,19 @@ class ThirdParty:
                     return
 
     async def _take(self, room_id: str, sender: str, target: str, content: JsonObject) -> None:
-        content = {**self._users.member_profile(target), **content}
         head = self._parts.head(room_id)
+        if is_joined(head.state(self._parts.graph), target):
+            return
+        content = {**self._users.member_profile(target), **content}
         await publish(
             self._parts, head, sender=sender, type="m.room.member", state_key=target, content=content
         )
+
+
+def is_joined(state: StateMap, user_id: str) -> bool:
+    """The auth rules let such an invite take somebody out of the room, which they let no other invite do."""
+    member = state.get(("m.room.member", user_id))
+    return member is not None and member.membership == "join"
 
 
 def signed_part(content: JsonObject) -> JsonObject:

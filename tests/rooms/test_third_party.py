@@ -79,6 +79,22 @@ async def test_an_address_that_is_bound_is_invited_by_its_own_server_if_that_is_
         assert ("b.test", "a.test", "exchange_third_party_invite") not in world.asked
 
 
+async def test_who_is_in_the_room_already_stays_in_it(tmp_path: Path) -> None:
+    """The auth rules would let the invite take the place of the join."""
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a, b = world.servers["a.test"], world.servers["b.test"]
+        room_id = await room_with_offer(a)
+        await a.invite(ALICE, room_id, BOB)
+        await b.join(BOB, room_id)
+        await world.deliver()
+        await b.third_party.bound(bound(room_id))
+        await world.deliver()
+        with pytest.raises(MatrixError, match="in the room already"):
+            await exchange(world, room_id)
+        for server in (a, b):
+            assert membership_of(server, room_id, BOB) == "join"
+
+
 FORGED = SigningKey.generate(b"f" * 32, "0")
 BAD_EXCHANGES: dict[str, Any] = {
     "a signature by nobody": {"signed": signed(key=FORGED)},
