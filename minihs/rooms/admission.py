@@ -45,7 +45,7 @@ class Source(Enum):
     INVITE = auto()
     """What else it must be is in rooms/invites.py."""
     SHOWN_STATE = auto()
-    """The create event in an invite's invite_room_state."""
+    """What an invite, or the answer to a knock, shows of a room (rooms/shown_state.py)."""
 
     __hash__ = object.__hash__  # there is one of each; what Enum has is a call, and each PDU asks five times
 

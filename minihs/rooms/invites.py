@@ -30,6 +30,7 @@ from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled, missing_prevs, place_live
 from minihs.rooms.policy import Policies, policy_server_of
 from minihs.rooms.ports import LocalUsers
+from minihs.rooms.shown_state import check_shown
 from minihs.rooms.stripped import of_room, strip, stripped_state
 from minihs.store import memberships, rooms
 from minihs.store.events import Outcome
@@ -183,15 +184,17 @@ class Invites:
             pdu, version, room_id, Source.INVITE, keys=self._parts.keys, runtime=self._parts.runtime
         )
         target = self._check(origin, event_id, event)
-        stripped = stripped_state(shown)
-        if version.room_id_is_create_hash:
-            await self._check_shown_create(version, room_id, shown)
+        may_be_shown, wrong = await check_shown(self._parts, version, room_id, shown)
+        if wrong:
+            raise invalid_param(f"invite_room_state does not show the room: {'; '.join(wrong)}"[:1000])
         signed = Event.from_store(
             sign_event(event.json, version, self._parts.our_name, self._parts.signing_key),
             version,
             event.event_id,
         )
-        await self._parts.tasks.run(room_id, lambda: self._keep(signed, target, stripped), between=True)
+        await self._parts.tasks.run(
+            room_id, lambda: self._keep(signed, target, stripped_state(may_be_shown)), between=True
+        )
         return signed.json
 
     @contextmanager
@@ -231,27 +234,6 @@ class Invites:
             raise not_found("There is no such user here.")
         self._users.check_may_invite(event.sender, target)
         return target
-
-    async def _check_shown_create(self, version: RoomVersion, room_id: str, shown: object) -> None:
-        """Room version 12: the create event must be shown whole, and be that of the room."""
-        for item in shown if isinstance(shown, list) else []:
-            if isinstance(item, dict) and item.get("type") == "m.room.create" and "hashes" in item:
-                try:
-                    await admit_one(
-                        item,
-                        version,
-                        room_id,
-                        Source.SHOWN_STATE,
-                        keys=self._parts.keys,
-                        runtime=self._parts.runtime,
-                    )
-                except MatrixError as error:
-                    raise invalid_param(
-                        f"The create event in invite_room_state is not the room's: {error.message}"
-                    ) from error
-                return
-        # The spec would have it refused; the servers that don't send it yet are too many.
-        log.info("an invite of a version 12 room shows no create event", room=room_id)
 
     async def _keep(self, event: Event, target: str, stripped: list[JsonObject]) -> None:
         room = rooms.get(self._parts.db.read, event.room_id)

@@ -24,6 +24,7 @@ from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
 from minihs.rooms.publish import publish
 from minihs.rooms.receive import Receiver
+from minihs.rooms.shown_state import check_shown
 from minihs.rooms.stripped import stripped_state
 from minihs.store import events, memberships, rooms
 from minihs.store.memberships import Membership
@@ -296,8 +297,13 @@ class Memberships:
             except FederationError as error:
                 errors.append(error)
             else:
-                stripped = stripped_state(answer.get("knock_room_state"))
-                await self._out_of_band.keep(event, stripped=stripped)
+                await self._out_of_band.keep(event, stripped=[])  # it counts; what it shows may need keys
+                shown, wrong = await check_shown(
+                    self._parts, template.version, room_id, answer.get("knock_room_state")
+                )
+                if wrong:
+                    log.warning("left out what a server showed", room=room_id, host=host, wrong=wrong)
+                await self._out_of_band.keep(event, stripped=stripped_state(shown))
                 return
         raise failure(errors, "Knocking")
 

@@ -132,29 +132,97 @@ async def test_hostile_invite_state_is_cut_down_to_what_is_well_formed(tmp_path:
             assert isinstance(event["content"], dict)
 
 
-async def test_the_create_event_that_an_invite_shows_must_be_the_rooms(tmp_path: Path) -> None:
-    """Room version 12: else anybody could say of a room what they like."""
+def badly_shown(world: World, forger: Forger, other_room: str, type: str) -> dict[str, JsonObject]:
+    """A state event of the room in forms in which it may not be shown, by what is wrong."""
+    graph = forger.server.parts.graph
+    event = graph.event(forger.state[type, ""])
+    foreign = graph.event(state_of(forger.server, other_room)[type, ""])
+    assert event is not None
+    assert foreign is not None
+    forged = {**event.json, "content": {**event.content, "x": 1}, "signatures": {}}
+    key = world.keys["h.test"]
+    return {
+        "of another room": foreign.json,
+        "unsigned": {**event.json, "signatures": {}},
+        "signed by another": sign_event(forged, forger.version, "h.test", key),
+        "malformed": {**event.json, "depth": "x"},
+    }
+
+
+def as_whole_events(forger: Forger) -> list[JsonObject]:
+    graph = forger.server.parts.graph
+    found = [graph.event(forger.state[type, ""]) for type in ("m.room.create", "m.room.join_rules")]
+    return [event.json for event in found if event is not None]
+
+
+@pytest.mark.parametrize("version", ["11", "12"])
+@pytest.mark.parametrize("type", ["m.room.create", "m.room.join_rules"])
+async def test_what_an_invite_shows_must_be_the_rooms(tmp_path: Path, version: str, type: str) -> None:
+    """From version 12 on: else anybody could say of a room what they like. Before, it is but logged."""
     async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
-        forger = await eves_room(world)
-        create = forger.server.parts.graph.event(forger.state["m.room.create", ""])
-        assert create is not None
-        other = (await eves_room(world)).state["m.room.create", ""]
-        foreign = forger.server.parts.graph.event(other)
-        assert foreign is not None
-        unsigned = {**create.json, "signatures": {}}
-        forged = sign_event(
-            {**create.json, "content": {"room_version": "12", "x": 1}, "signatures": {}},
-            forger.version,
-            "e.test",
-            world.keys["e.test"],
-        )
-        for bad in (foreign.json, unsigned, forged, {**create.json, "depth": "x"}):
+        forger = await eves_room(world, version)
+        other = await forger.server.create(EVE, {"preset": "public_chat", "room_version": version})
+        good = as_whole_events(forger)
+        for name, bad in badly_shown(world, forger, other, type).items():
+            shown = [event for event in good if event["type"] != type] + [bad]
+            if version == "11":
+                await hand_in(world, forger, invite_by(forger), shown)
+                assert len(shown_to(world, forger.room_id, VIC)) == 2
+                assert any(FLAWED in entry["event"] for entry in world.logs) == (name in NOTICED), name
+                world.logs.clear()
+                continue
             with pytest.raises(MatrixError) as refused:
-                await hand_in(world, forger, invite_by(forger), [bad])
-            assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM")
+                await hand_in(world, forger, invite_by(forger), shown)
+            assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM"), name
             assert rows_of(world.servers["v.test"]) == {}
-        await hand_in(world, forger, invite_by(forger), [create.json])
-        assert [event["type"] for event in shown_to(world, forger.room_id, VIC)] == ["m.room.create"]
+        world.logs.clear()
+        await hand_in(world, forger, invite_by(forger), good)
+        assert not [entry for entry in world.logs if FLAWED in entry["event"]]
+        assert shown_to(world, forger.room_id, VIC) == [
+            {key: event[key] for key in ("type", "sender", "state_key", "content")} for event in good
+        ]
+
+
+FLAWED = "not as it should be"
+NOTICED = ("of another room", "malformed")
+"""Without asking for keys."""
+
+
+@pytest.mark.parametrize("version", ["11", "12"])
+async def test_an_invite_that_shows_stripped_events_or_no_create_event_is_taken(
+    tmp_path: Path, version: str
+) -> None:
+    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+        forger = await eves_room(world, version)
+        create, rules = as_whole_events(forger)
+        stripped = {key: create[key] for key in ("type", "sender", "state_key", "content")}
+        for shown in ([stripped], [rules], []):
+            world.logs.clear()
+            await hand_in(world, forger, invite_by(forger), shown)
+            assert [event["type"] for event in shown_to(world, forger.room_id, VIC)] == [
+                event["type"] for event in shown
+            ]
+            assert [entry for entry in world.logs if FLAWED in entry["event"]]
+
+
+async def test_of_the_answer_to_a_knock_only_what_is_the_rooms_is_shown(tmp_path: Path) -> None:
+    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+        e, v = world.servers["e.test"], world.servers["v.test"]
+        made = []
+        for name in ("Hall", "Cellar"):
+            rules = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+            made.append(await e.create(EVE, {"initial_state": [rules], "name": name}))
+        room_id, other = made
+        forger = Forger(world, "e.test", "e.test", room_id)
+        wrong = badly_shown(world, forger, other, "m.room.name")
+        good = as_whole_events(forger)
+
+        async def show(honest: Any, *args: Any) -> Any:
+            return {**await honest(), "knock_room_state": [*wrong.values(), *good]}
+
+        world.hooks["e.test", "send_knock"] = show
+        await v.knock(VIC, room_id, via=["e.test"])
+        assert [event["type"] for event in shown_to(world, room_id, VIC)] == [event["type"] for event in good]
 
 
 @pytest.mark.parametrize("version", ["2", "12"])

@@ -45,6 +45,14 @@ def kept(server: TestServer, user_id: str) -> remote_devices.UserKeys | None:
     return remote_devices.get(server.server.services.db.read, user_id)
 
 
+def count_kept(server: TestServer) -> int:
+    """Lists on disk, those included that are worth nothing any more."""
+    count: int = server.server.services.db.read.execute(
+        "SELECT COUNT(*) FROM remote_device_lists"
+    ).fetchone()[0]
+    return count
+
+
 def count_questions(server: TestServer) -> list[str]:
     """The questions about keys that the server asks others from now on."""
     asked: list[str] = []
@@ -159,6 +167,17 @@ async def test_what_changed_while_no_room_was_shared_is_seen_after_a_rejoin(tmp_
         await trio.sleep(5)
         await bob.join(room, "one.test")
         assert await query(bob, alice.user_id) == {alice.device_id: "while apart"}
+
+
+async def test_a_list_goes_some_time_after_the_last_room_that_was_shared(tmp_path: Path) -> None:
+    async with cluster("one.test", "two.test", folder=tmp_path) as world:
+        alice, bob, room = await two(world)
+        await query(bob, alice.user_id)
+        await trio.sleep(2 * 3600)
+        assert count_kept(world["two.test"]) == 1
+        await bob.leave(room)
+        await trio.sleep(2 * 3600)
+        assert count_kept(world["two.test"]) == 0
 
 
 async def test_what_changed_while_a_server_was_down_is_seen_when_it_is_back(tmp_path: Path) -> None:
@@ -291,6 +310,7 @@ async def test_of_who_shares_no_room_nothing_is_kept(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         peer = Devices(at)
         assert await query(at.alice, "@mallory:peer.test") == {"D": "k"}
+        assert count_kept(at.world["one.test"]) == 0
         await tell(at, "t1", update(5, [4]))
         await trio.sleep(60)
         assert peer.asked == 0

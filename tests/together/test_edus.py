@@ -26,8 +26,8 @@ async def two(world: Cluster) -> tuple[ApiClient, ApiClient, str]:
     return alice, bob, room
 
 
-async def ephemeral(client: ApiClient, room: str, kind: str) -> list[Any]:
-    joined = (await client.sync())["rooms"]["join"]
+async def ephemeral(client: ApiClient, room: str, kind: str, timeout: int = 0) -> list[Any]:
+    joined = (await client.sync(timeout))["rooms"]["join"]
     events = joined.get(room, {}).get("ephemeral", {}).get("events", [])
     return [event["content"] for event in events if event["type"] == kind]
 
@@ -44,6 +44,17 @@ async def test_typing_is_seen_on_the_other_server(tmp_path: Path, from_first: bo
         await typist.put(path, {"typing": False})
         await trio.sleep(2)
         assert await ephemeral(reader, room, "m.typing") == [{"user_ids": []}]
+
+
+async def test_who_types_elsewhere_and_is_not_heard_of_again_has_stopped(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        room = await with_mallory(at)
+        await at.alice.sync()
+        await tell(at, "t", ("m.typing", {"room_id": room, "user_id": MALLORY, "typing": True}))
+        assert await ephemeral(at.alice, room, "m.typing") == [{"user_ids": [MALLORY]}]
+        started = trio.current_time()
+        assert await ephemeral(at.alice, room, "m.typing", timeout=300_000) == [{"user_ids": []}]
+        assert trio.current_time() - started < 120
 
 
 @pytest.mark.parametrize("thread", [None, "main", "root"])
