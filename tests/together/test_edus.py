@@ -26,8 +26,8 @@ async def two(world: Cluster) -> tuple[ApiClient, ApiClient, str]:
     return alice, bob, room
 
 
-async def ephemeral(client: ApiClient, room: str, kind: str, timeout: int = 0) -> list[Any]:
-    joined = (await client.sync(timeout))["rooms"]["join"]
+async def ephemeral(client: ApiClient, room: str, kind: str, wait_ms: int = 0) -> list[Any]:
+    joined = (await client.sync(wait_ms))["rooms"]["join"]
     events = joined.get(room, {}).get("ephemeral", {}).get("events", [])
     return [event["content"] for event in events if event["type"] == kind]
 
@@ -53,7 +53,7 @@ async def test_who_types_elsewhere_and_is_not_heard_of_again_has_stopped(tmp_pat
         await tell(at, "t", ("m.typing", {"room_id": room, "user_id": MALLORY, "typing": True}))
         assert await ephemeral(at.alice, room, "m.typing") == [{"user_ids": [MALLORY]}]
         started = trio.current_time()
-        assert await ephemeral(at.alice, room, "m.typing", timeout=300_000) == [{"user_ids": []}]
+        assert await ephemeral(at.alice, room, "m.typing", wait_ms=300_000) == [{"user_ids": []}]
         assert trio.current_time() - started < 120
 
 
