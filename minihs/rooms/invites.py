@@ -164,19 +164,19 @@ class Invites:
     # -- others' to ours ---------------------------------------------------------------------------
 
     async def receive(
-        self, origin: str, room_id: str, event_id: str, version_name: object, pdu: object, shown: object
+        self, origin: str, room_id: str, event_id: str, version_name: str, pdu: object, shown: object
     ) -> JsonObject:
         """PUT /invite: check everything, sign, keep. Returns the signed event. Raises MatrixError.
 
         We sign only what is in truth an invite of one of our users by a user of the asking server.
         """
-        version = ROOM_VERSIONS.get(version_name) if isinstance(version_name, str) else None
+        version = ROOM_VERSIONS.get(version_name)
         if version is None:
             raise MatrixError(
                 400,
                 "M_INCOMPATIBLE_ROOM_VERSION",
                 "This server does not know the room's version.",
-                room_version=version_name if isinstance(version_name, str) else "",
+                room_version=version_name,
             )
         self._acls.require(room_id, origin)
         self._check_version(room_id, version)

@@ -19,7 +19,7 @@ from minihs.store.events import Outcome
 from tests.rooms.forge import Forger, rows_of
 from tests.rooms.hostile_paths import EVE, scenes
 from tests.rooms.wires import copied
-from tests.rooms.world import timeline_of, worlds
+from tests.rooms.world import state_of, timeline_of, worlds
 
 type JsonObject = dict[str, Any]
 type Question = Callable[[Rooms, str, str, str], Any]
@@ -87,26 +87,29 @@ async def test_rejected_unknown_and_foreign_events_are_not_found(tmp_path: Path,
 async def test_the_state_at_an_event_without_a_place_is_not_known(tmp_path: Path, name: str) -> None:
     async with worlds(tmp_path, "a.test", "b.test") as world:
         a, b = world.servers["a.test"], world.servers["b.test"]
-        room_id = await a.create(ALICE, {"preset": "public_chat"})
-        first = timeline_of(a, room_id)[1]
+        room_id = await a.create(ALICE, {"preset": "public_chat", "name": "Hall"})
+        named = state_of(a, room_id)["m.room.name", ""]
         await b.join(BOB, room_id, via=["a.test"])
         with pytest.raises(MatrixError) as refused:
-            await ask(QUESTIONS[name], b, "a.test", room_id, first)
+            await ask(QUESTIONS[name], b, "a.test", room_id, named)
         assert refused.value.status == 404
-        event = b.serving.event("a.test", first)
-        assert event["type"] == "m.room.member"
+        assert b.serving.event("a.test", named)["content"] == {"name": "Hall"}
 
 
 async def test_what_the_asker_may_not_see_is_redacted(tmp_path: Path) -> None:
     async with worlds(tmp_path, "a.test", "b.test") as world:
         a, b = world.servers["a.test"], world.servers["b.test"]
         room_id = await a.create(ALICE, {"preset": "public_chat"})
+        world.clock.ms += 1000
         secret = await a.send(ALICE, room_id, "m.room.message", {"body": "secret"})
+        world.clock.ms += 1000
         shown = await a.send(ALICE, room_id, "m.room.message", {"body": "shown"})
         await b.join(BOB, room_id, via=["a.test"])
         await world.deliver()
         hidden = a.parts.graph.stored(secret)
         assert hidden is not None
+        ts = hidden.event.origin_server_ts
+        assert (await a.serving.nearest("b.test", room_id, ts, forwards=True))[0] == secret
 
         def visible(db: Reader, host: str, nids: Sequence[int]) -> set[int]:
             return set(nids) - {hidden.nid}
@@ -114,6 +117,7 @@ async def test_what_the_asker_may_not_see_is_redacted(tmp_path: Path) -> None:
         a.serving._visible_to = visible
         assert a.serving.event("b.test", secret)["content"] == {}
         assert a.serving.event("b.test", shown)["content"] == {"body": "shown"}
+        assert (await a.serving.nearest("b.test", room_id, ts, forwards=True))[0] == shown
         tips = sorted(a.parts.head(room_id).tips)
         for answer in (
             await a.serving.backfill("b.test", room_id, tips, 3),

@@ -44,7 +44,8 @@ def invite(at: Siege, version: object) -> tuple[str, JsonObject]:
         ("not signed", 401, "M_UNAUTHORIZED"),
         ("a key twice", 401, "M_UNAUTHORIZED"),
         ("an invite of an unknown version", 400, "M_INCOMPATIBLE_ROOM_VERSION"),
-        ("an invite whose version is no string", 400, "M_INCOMPATIBLE_ROOM_VERSION"),
+        ("an invite whose version is no string", 400, "M_BAD_JSON"),
+        ("an invite without a version", 400, "M_MISSING_PARAM"),
         ("a join by who knows other versions only", 400, "M_INCOMPATIBLE_ROOM_VERSION"),
         ("a path that nobody knows", 404, "M_UNRECOGNIZED"),
         ("another method", 405, "M_UNRECOGNIZED"),
@@ -82,6 +83,9 @@ async def test_a_request_that_is_wrong_as_a_whole(
                 uri, body = invite(at, "99")
             case "an invite whose version is no string":
                 uri, body = invite(at, ["12"])
+            case "an invite without a version":
+                uri, body = invite(at, "12")
+                del body["room_version"]
             case "a join by who knows other versions only":
                 method, uri, body = "GET", f"{V1}/make_join/{seg(at.room)}/{seg('@x:peer.test')}?ver=1", None
             case "a path that nobody knows":

@@ -45,6 +45,7 @@ async def member_event(at: Scene, room: str, membership: str) -> Any:
 async def test_events_state_and_history_are_given(tmp_path: Path, slash: str) -> None:
     async with scene(tmp_path) as at:
         room = await with_mallory(at)
+        topic = await at.alice.set_state(room, "m.room.topic", {"topic": "x"})
         first, second = await at.alice.send(room, "first"), await at.alice.send(room, "second")
 
         async def ask(uri: str) -> Any:
@@ -53,13 +54,18 @@ async def test_events_state_and_history_are_given(tmp_path: Path, slash: str) ->
             return answer
 
         one = await ask(f"/event/{seg(first)}{slash}")
-        assert one["origin"] == "one.test"
+        assert (one["origin"], one["origin_server_ts"]) == ("one.test", at.world.clock.now_ms())
         assert [pdu["content"]["body"] for pdu in one["pdus"]] == ["first"]
         state = await ask(f"/state/{seg(room)}{slash}?event_id={seg(first)}")
         ids = await ask(f"/state_ids/{seg(room)}{slash}?event_id={seg(first)}")
         assert len(state["pdus"]) == len(ids["pdu_ids"]) == len(await at.alice.state(room))
         assert len(state["auth_chain"]) == len(ids["auth_chain_ids"]) > 0
+        before = await ask(f"/state_ids/{seg(room)}{slash}?event_id={seg(topic)}")
+        assert set(ids["pdu_ids"]) - set(before["pdu_ids"]) == {topic}
         past = await ask(f"/backfill/{seg(room)}{slash}?v={seg(second)}&limit=2")
+        assert (past["origin"], past["origin_server_ts"]) == ("one.test", at.world.clock.now_ms())
+        both = await ask(f"/backfill/{seg(room)}{slash}?v={seg(first)}&v={seg(second)}&limit=2")
+        assert both["pdus"] == past["pdus"]
         assert [pdu["content"]["body"] for pdu in past["pdus"]] == ["second", "first"]
         status, refused = await at.ask("GET", f"{V1}/backfill/{seg(room)}{slash}?limit=2")
         assert (status, refused["errcode"]) == (400, "M_MISSING_PARAM")

@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from tests.together.kit import V1, scene, seg
+import trio
+
+from minihs.testing.hostile import KEY_PATH, ScriptedPeer
+from tests.together.kit import MALLORY, V1, scene, seg, with_mallory
+from tests.web.client.keys_kit import CrossSigning
 
 
 async def test_queries_that_nobody_knows_are_not_found(tmp_path: Path) -> None:
@@ -85,3 +90,141 @@ async def test_members_are_omitted_by_the_joins_query(tmp_path: Path) -> None:
             "PUT", f"/_matrix/federation/v2/send_join/{seg(room)}/$x?omit_members=yes", {}
         )
         assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM")
+
+
+async def test_of_a_user_what_they_published_is_told_and_nothing_else(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        alice, bob = at.alice, await at.world["one.test"].user("bob")
+        keys: dict[str, Any] = {}
+        for client in (alice, bob):
+            user, name = client.user_id, client.device_id
+            keys[user] = {
+                "user_id": user,
+                "device_id": name,
+                "algorithms": [],
+                "keys": {f"ed25519:{name}": "key"},
+                "signatures": {user: {f"ed25519:{name}": "signature"}},
+            }
+            await client.post("/keys/upload", {"device_keys": keys[user]})
+        own = CrossSigning(alice.user_id)
+        await alice.post("/keys/device_signing/upload", own.upload())
+        await alice.put(f"/devices/{alice.device_id}", {"display_name": "Phone"})
+        status, answer = await at.ask("GET", f"{V1}/user/devices/{seg(alice.user_id)}")
+        assert (status, type(answer.pop("stream_id"))) == (200, int)
+        device = {"device_id": alice.device_id, "keys": keys[alice.user_id], "device_display_name": "Phone"}
+        assert answer == {
+            "user_id": alice.user_id,
+            "devices": [device],
+            "master_key": own.key("master"),
+            "self_signing_key": own.key("self_signing"),
+        }
+        for wanted, found in (([], [alice.device_id]), ([alice.device_id], [alice.device_id]), (["X"], [])):
+            body = {"device_keys": {alice.user_id: wanted, "@nobody:one.test": [], MALLORY: []}}
+            status, answer = await at.ask("POST", f"{V1}/user/keys/query", body)
+            assert (status, list(answer["device_keys"])) == (200, [alice.user_id])
+            assert list(answer["device_keys"][alice.user_id]) == found
+            assert answer["master_keys"] == {alice.user_id: own.key("master")}
+            assert answer["self_signing_keys"] == {alice.user_id: own.key("self_signing")}
+            assert set(answer) == {"device_keys", "master_keys", "self_signing_keys"}
+
+
+async def test_a_notary_that_is_asked_for_longer_validity_asks_the_server_again(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        other = ScriptedPeer(at.world.internet, "other.test", clock=at.world.clock)
+        key_id, path = other.key.key_id, "/_matrix/key/v2/query"
+
+        async def ask(form: str, until: int | None) -> None:
+            query = "" if until is None else f"?minimum_valid_until_ts={until}"
+            criteria = {} if until is None else {"minimum_valid_until_ts": until}
+            if form == "POST":
+                answer = await at.ask("POST", path, {"server_keys": {"other.test": {key_id: criteria}}})
+            else:
+                answer = await at.ask("GET", f"{path}/other.test{form}{query}")
+            assert (answer[0], len(answer[1]["server_keys"])) == (200, 1)
+
+        for number, form in enumerate(("", f"/{seg(key_id)}", "POST")):
+            await trio.sleep(60)
+            await ask(form, None)
+            asked = len(other.received(KEY_PATH))
+            assert asked == number + 1
+            # Of what we have the server said a minute ago that it is good for a day.
+            await trio.sleep(60)
+            await ask(form, at.world.clock.now_ms() + 24 * 3600 * 1000 - 30_000)
+            assert len(other.received(KEY_PATH)) == asked + 1, form
+
+
+async def test_without_a_list_of_versions_only_the_first_is_understood(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        for version, expected in (("1", 200), ("2", 400)):
+            room = await at.alice.create_room(preset="public_chat", room_version=version)
+            status, answer = await at.ask("GET", f"{V1}/make_join/{seg(room)}/{seg(MALLORY)}")
+            assert (status, answer["room_version"]) == (expected, version)
+
+
+async def test_missing_events_are_ten_unless_more_are_wanted(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        room = await with_mallory(at)
+        first, *_, last = [await at.alice.send(room, str(n)) for n in range(23)]
+        body = {"earliest_events": [first], "latest_events": [last]}
+        for limit, given in ((None, 10), (20, 20), (21, 20)):
+            asked = body if limit is None else {**body, "limit": limit}
+            _, answer = await at.ask("POST", f"{V1}/get_missing_events/{seg(room)}", asked)
+            told = [pdu["content"]["body"] for pdu in answer["events"]]
+            assert told == [str(n) for n in range(22 - given, 22)]
+
+
+async def test_the_directory_comes_page_by_page_and_by_kind(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        await at.alice.create_room(preset="public_chat", name="not published")
+        for number in range(3):
+            kind = {"creation_content": {"type": "m.space"}} if number == 2 else {}
+            await at.alice.create_room(preset="public_chat", visibility="public", name=str(number), **kind)
+
+        async def pages(method: str, **options: Any) -> list[str]:
+            names: list[str] = []
+            while True:
+                if method == "GET":
+                    query = "&".join(f"{name}={value}" for name, value in options.items())
+                    status, answer = await at.ask("GET", f"{V1}/publicRooms?{query}")
+                else:
+                    status, answer = await at.ask("POST", f"{V1}/publicRooms", options)
+                assert status == 200
+                names += [each["name"] for each in answer["chunk"]]
+                assert len(answer["chunk"]) <= 2
+                for entry in answer["chunk"]:
+                    assert entry["num_joined_members"] == 1
+                    assert (entry["world_readable"], entry["guest_can_join"]) == (False, False)
+                if "next_batch" not in answer:
+                    return sorted(names)
+                options["since"] = answer["next_batch"]
+
+        assert await pages("GET", limit=2) == ["0", "1", "2"]
+        assert await pages("POST", limit=2) == ["0", "1", "2"]
+        assert await pages("POST", limit=2, filter={"room_types": ["m.space"]}) == ["2"]
+        assert await pages("POST", limit=1, filter={"room_types": [None]}) == ["0", "1"]
+
+
+async def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        _, made = await at.alice.ask("POST", "/_matrix/media/v1/create", {})
+        media_id = made["content_uri"].rpartition("/")[2]
+        for uri in (f"download/{media_id}?", f"thumbnail/{media_id}?width=32&height=32&"):
+            start = trio.current_time()
+            status, answer = await at.ask("GET", f"{V1}/media/{uri}timeout_ms=3000")
+            assert (status, answer["errcode"]) == (504, "M_NOT_YET_UPLOADED")
+            assert 2.9 <= trio.current_time() - start <= 4
+
+
+async def test_who_is_reached_under_its_own_name_has_no_delegation(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        status, answer = await at.peer.request("GET", "one.test", "/.well-known/matrix/server", headers=[])
+        assert (status, answer["errcode"]) == (404, "M_NOT_FOUND")
+
+
+async def test_an_openid_token_that_has_expired_stands_for_nobody(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        token = await at.alice.post(f"/user/{seg(at.alice.user_id)}/openid/request_token", {})
+        await trio.sleep(token["expires_in"] + 1)
+        uri = f"{V1}/openid/userinfo?access_token={token['access_token']}"
+        status, answer = await at.peer.request("GET", "one.test", uri, headers=[])
+        assert (status, answer["errcode"]) == (401, "M_UNKNOWN_TOKEN")

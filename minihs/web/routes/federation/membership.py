@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json
+from minihs.matrix.fields import required_text
 from minihs.web.routes.federation.streams import streamed
 from minihs.web.routing import FEDERATION, KIB, Answer, Call, Routes
 
@@ -71,7 +72,7 @@ async def invite(call: Call, room_id: str, event_id: str) -> JsonObject:
         call.origin,
         room_id,
         event_id,
-        body.get("room_version"),
+        required_text(body, "room_version"),
         body.get("event"),
         body.get("invite_room_state", []),
     )
