@@ -197,6 +197,26 @@ def resolve_v1(state_sets: Sequence[Mapping[Key, str]], events: Mapping[str, Eve
 # ---- whole rooms ----
 
 
+def longest(one: Event, other: Event | None) -> Event:
+    """Of two forms of an event the whole one, if either is: the other is redacted."""
+    return one if other is None or len(str(one.json)) > len(str(other.json)) else other
+
+
+def with_all_parents(events: dict[str, Event]) -> dict[str, Event]:
+    """Without events (such as a leave that only its own server ever saw) whose parents nobody has."""
+    known = dict(events)
+    while True:
+        lost = [
+            event_id
+            for event_id, event in known.items()
+            if any(each not in known for each in (*event.prev_events, *event.auth_events))
+        ]
+        if not lost:
+            return known
+        for event_id in lost:
+            del known[event_id]
+
+
 @dataclass
 class Verdict:
     """What every server should think of a room's events."""

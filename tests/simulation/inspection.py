@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from minihs.matrix.event import Event
-from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.store import events as event_store
+from minihs.store import ids, state
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 from minihs.testing.servers import Cluster
-from tests.matrix import oracle
 from tests.simulation.crowd import Ledger
 from tests.simulation.watcher import Watcher
 
@@ -47,6 +45,19 @@ class Holding:
             (self.room_nid,),
         ).fetchall()
         return {event_id for (event_id,) in rows}
+
+    def left_behind(self) -> set[str]:
+        """Events of stays that ended before the state at them was known."""
+        rows = self.db.execute(
+            "SELECT event_id FROM partial_events JOIN event_ids USING (event_nid)"
+        ).fetchall()
+        return {event_id for (event_id,) in rows}
+
+    def state(self, group: int) -> dict[tuple[str, str], str]:
+        by_nid = state.read_group(self.db, group)
+        keys = ids.state_keys(self.db, by_nid.keys())
+        event_ids = ids.event_ids(self.db, set(by_nid.values()))
+        return {keys[key_nid]: event_ids[nid] for key_nid, nid in by_nid.items()}
 
     def inbox(self) -> list[tuple[object, ...]]:
         query = "SELECT kind, event_id, origin, attempts FROM inbox"
@@ -101,22 +112,3 @@ async def check_history(watcher: Watcher, holding: Holding, ledger: Ledger) -> N
         and event_id not in ids
     ]
     assert not lacking, f"{watcher} does not find by scrolling: {lacking}"
-
-
-def check_by_the_book(host: Holding, others: list[Holding], state: StateIds, version: str) -> None:
-    """A plain second writing of the rules goes through the whole graph, as the server holds it that made the
-    room: all have rejected the same events as it does, and it comes to the same state."""
-    held = host.events()
-    graph: dict[str, Event] = {
-        event_id: stored.event for event_id, stored in held.items() if not stored.outlier
-    }
-    verdict = oracle.judge_room(ROOM_VERSIONS[version], graph)
-    for holding in (host, *others):
-        for event_id, stored in holding.events().items():
-            refused = stored.outcome is Outcome.REJECTED
-            if event_id in graph and not stored.outlier:
-                assert refused == (event_id in verdict.rejected), (
-                    f"{holding.name}, {event_id}: {stored.reason}"
-                )
-    should_be = verdict.state_at(ROOM_VERSIONS[version], host.extremities(), graph)
-    assert state == should_be, "all have another state than the rules lead to"

@@ -11,6 +11,7 @@ import trio
 from minihs.testing.api import ApiClient
 from minihs.testing.servers import Cluster
 from tests.simulation.crowd import Crowd
+from tests.simulation.deeds import Deeds
 from tests.simulation.inspection import (
     Holding,
     check_extremities,
@@ -33,16 +34,17 @@ async def _away_for_48_hours(folder: Path) -> None:
     names = ["a.test", "b.test", "c.test"]
     async with stage(names, folder, seed=1) as world:
         crowd = Crowd(world, 1)
+        deeds = Deeds(crowd)
         await crowd.gather("12")
         watchers = {name: Watcher(crowd.observers[name], crowd.room_id, limit=10) for name in names}
         for watcher in watchers.values():
             await watcher.step(0)
-        await crowd.message(crowd.people["@u1:c.test"], "")  # it has something to say, too, and no time left
+        await deeds.message(crowd.people["@u1:c.test"], "")  # it has something to say, too, and no time left
         await world.stop("c.test")
         for _ in range(24):
             for name in ("a.test", "b.test"):
-                await crowd.message(crowd.people[f"@u1:{name}"], "")
-                await crowd.own_state(crowd.people[f"@u2:{name}"], "")
+                await deeds.message(crowd.people[f"@u1:{name}"], "")
+                await deeds.own_state(crowd.people[f"@u2:{name}"], "")
             await trio.sleep(2 * HOUR)
         await world.start("c.test")
         # Nobody says anything new: what was missed comes by itself, when those who have it try again.
@@ -117,6 +119,7 @@ async def _everything_comes(folder: Path, how: str) -> None:
     names = ["a.test", "b.test", "c.test"]
     async with stage(names, folder, seed=2) as world:
         crowd = Crowd(world, 2)
+        deeds = Deeds(crowd)
         await crowd.gather("12")
         here, there = crowd.people["@u1:a.test"], crowd.people["@u1:c.test"]
         devices = Devices(world, here, there)
@@ -132,15 +135,15 @@ async def _everything_comes(folder: Path, how: str) -> None:
             # What it says last it can't send any more.
             world.partition(("a.test", "b.test"), ("c.test",))
             await devices.write(there)
-            await crowd.message(there, "")
+            await deeds.message(there, "")
             await world.stop("c.test")
             world.heal()
         else:
             world.partition(("a.test", "b.test"), ("c.test",))
         for hour in range(0, 48, 2):
             for name in names if how != "down" else names[:2]:
-                await crowd.message(crowd.people[f"@u1:{name}"], "")
-                await crowd.own_state(crowd.people[f"@u2:{name}"], "")
+                await deeds.message(crowd.people[f"@u1:{name}"], "")
+                await deeds.own_state(crowd.people[f"@u2:{name}"], "")
             await devices.write(here)
             if how != "down":
                 await devices.write(there)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to networks and machines: cuts, slow and lossy lines, restarts and power cuts."""
+"""What happens to networks and machines: cuts, slow and lossy lines, clocks that jump, restarts and power
+cuts."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from minihs.testing.servers import Cluster
 from tests.simulation.crowd import Ledger
 from tests.simulation.stage import crash
 
+MAX_WRONG_MS = 1_800_000
+"""So far from the truth a clock may jump."""
+
 
 class Troubles:
     """One trouble after the other, with peace between them."""
@@ -20,10 +24,12 @@ class Troubles:
         self.random = random.Random(f"troubles {seed}")
         self.ledger = ledger
         self.seen: set[str] = set()
+        self._jumped: dict[str, int] = {}
+        """By how many milliseconds a server's clock was moved so far."""
         self._peace = trio.Lock()
 
     async def run(self) -> None:
-        kinds = [self.cut, self.cut, self.lossy, self.slow, self.restart, self.power_cut]
+        kinds = [self.cut, self.cut, self.lossy, self.slow, self.clock, self.restart, self.power_cut]
         while True:
             await trio.sleep(self.random.uniform(1, 8))
             async with self._peace:
@@ -62,6 +68,14 @@ class Troubles:
         link.loss, link.latency = loss, latency
         await trio.sleep(self.random.uniform(10, 60))
         link.loss, link.latency = before
+
+    async def clock(self) -> None:
+        """A wall clock is set, forward or back, while its server runs. It stays wrong."""
+        name = self.random.choice(list(self.world.servers))
+        wrong = self.random.randint(-MAX_WRONG_MS, MAX_WRONG_MS)
+        self._begin("clock", name, f"{wrong} ms")
+        self.world[name].clock.step(wrong - self._jumped.get(name, 0))
+        self._jumped[name] = wrong
 
     async def restart(self) -> None:
         name = self.random.choice(list(self.world.servers))
