@@ -67,6 +67,10 @@ class TestServer:
         self.host.listen(parsed.port or 8448, self._handle)
 
     @property
+    def is_running(self) -> bool:
+        return self._server is not None
+
+    @property
     def server(self) -> Server:
         if self._server is None:
             raise RuntimeError(f"{self.name} is not running")

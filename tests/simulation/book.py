@@ -11,10 +11,9 @@ judged here. What the servers hold is read from their databases.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
 from minihs.matrix.event import Event
-from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.store.events import Outcome, StoredEvent
 from tests.matrix import oracle
 from tests.matrix.oracle_auth import State, allowed, domain, level_of, membership, scalar
@@ -24,8 +23,8 @@ from tests.simulation.inspection import Holding, StateIds
 class Book:
     """All that any of the servers holds of a room, judged."""
 
-    def __init__(self, version: str, holdings: Iterable[Holding]) -> None:
-        self._version = ROOM_VERSIONS[version]
+    def __init__(self, holdings: Sequence[Holding]) -> None:
+        (self._version,) = {holding.version for holding in holdings}
         self._held = {holding.name: holding.events() for holding in holdings}
         found: dict[str, Event] = {}
         for held in self._held.values():
@@ -34,6 +33,11 @@ class Book:
         self._events = oracle.with_all_parents(found)
         self._verdict = oracle.judge_room(self._version, self._events)
         self._states: dict[frozenset[str], StateIds] = {}
+
+    @property
+    def rejected(self) -> int:
+        """How many events are against the rules."""
+        return len(self._verdict.rejected)
 
     def state_at(self, tips: Collection[str]) -> StateIds:
         """The room's state where these are its forward extremities."""

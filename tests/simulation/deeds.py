@@ -14,9 +14,11 @@ from urllib.parse import quote
 import trio
 
 from minihs.federation.http import HttpFailure
+from minihs.matrix.ids import domain_of
 from minihs.matrix.signatures import SigningKey, sign_json
 from minihs.testing.api import ApiClient, ApiError
 from tests.simulation.crowd import RANKS, Crowd
+from tests.simulation.forgery import forge
 
 PATIENCE = 90.0
 """Seconds (virtual) until a person gives up and hangs up."""
@@ -68,6 +70,7 @@ class Deeds:
             self.ban: 3,
             self.unban: 4,
             self.redact: 5,
+            self.forge: 5,
         }
         self.of_power: set[Deed] = {
             self.topic,
@@ -156,6 +159,12 @@ class Deeds:
             self._recent = [*self._recent[-19:], event_id]
         return event_id
 
+    async def forge(self, person: ApiClient, target: str) -> str:
+        """Not by the client API: the target's server lies in the target's name."""
+        if self.crowd.world[domain_of(target)].is_running:
+            return await forge(self.crowd, self.random, target)
+        return ""
+
     # -- what the room is like --
 
     async def _set(self, person: ApiClient, kind: str, content: dict[str, Any], key: str = "") -> str:
@@ -211,7 +220,7 @@ class Deeds:
 
     async def alias(self, person: ApiClient, target: str) -> str:
         """One more, on the person's own server."""
-        alias = f"#a{self._number()}:{person.user_id.partition(':')[2]}"
+        alias = f"#a{self._number()}:{domain_of(person.user_id)}"
         await person.put(f"/directory/room/{quote(alias, safe='')}", {"room_id": self.crowd.room_id})
         self.crowd.aliases.append(alias)
         return await self._set(person, "m.room.canonical_alias", {"alias": alias})

@@ -67,6 +67,8 @@ class Ending:
     """Verdicts of servers that were compared with those of the book."""
     soft_failed: int = 0
     redacted: int = 0
+    rejected: int = 0
+    """Events that are against the rules: lies."""
     moves: Counter[str] = field(default_factory=Counter)
     """Of all memberships that the rules allow, as `Book.moves` tells them apart."""
 
@@ -164,8 +166,8 @@ async def _inspect(
     script: Script,
 ) -> None:
     holdings = [Holding.of(world, name, crowd.room_id) for name in script.names]
-    book = Book(script.version, holdings)
-    ending.moves = book.moves()
+    book = Book(holdings)
+    ending.moves, ending.rejected = book.moves(), book.rejected
     should_be = book.state_at({last})
     for holding in holdings:
         name = holding.name

@@ -62,6 +62,7 @@ def played() -> Iterator[dict[int, Ending]]:
     if len(endings) == len(LONG_PROFILE):
         moves = {move for ending in endings.values() for move in ending.moves}
         assert moves >= MOVES
+        assert sum(ending.rejected for ending in endings.values()) > 100
         assert sum(ending.soft_failed for ending in endings.values()) > 100
         assert sum(ending.redacted for ending in endings.values()) > 100
 
@@ -69,10 +70,10 @@ def played() -> Iterator[dict[int, Ending]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", LONG_PROFILE)
 def test_five_servers_agree_and_lose_nothing(tmp_path: Path, seed: int, played: dict[int, Ending]) -> None:
-    ending = play(tmp_path, Script(seed, deeds=300, servers=5))
-    assert ending.ledger.outcomes["done"] > 100
-    assert len(ending.troubles) > 4
-    assert ending.judged > 400
+    ending = play(tmp_path, Script(seed, deeds=200, servers=5))
+    assert ending.ledger.outcomes["done"] > 60
+    assert len(ending.troubles) > 2
+    assert ending.judged > 300
     played[seed] = ending
 
 
