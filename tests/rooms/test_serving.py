@@ -100,21 +100,25 @@ async def test_what_the_asker_may_not_see_is_redacted(tmp_path: Path) -> None:
     async with worlds(tmp_path, "a.test", "b.test") as world:
         a, b = world.servers["a.test"], world.servers["b.test"]
         room_id = await a.create(ALICE, {"preset": "public_chat"})
+        topic = await a.send(ALICE, room_id, "m.room.topic", {"topic": "secret"}, state_key="")
+        levels = state_of(a, room_id)["m.room.power_levels", ""]
         world.clock.ms += 1000
         secret = await a.send(ALICE, room_id, "m.room.message", {"body": "secret"})
         world.clock.ms += 1000
         shown = await a.send(ALICE, room_id, "m.room.message", {"body": "shown"})
         await b.join(BOB, room_id, via=["a.test"])
         await world.deliver()
-        hidden = a.parts.graph.stored(secret)
-        assert hidden is not None
-        ts = hidden.event.origin_server_ts
+        hidden = {item.nid for item in map(a.parts.graph.stored, (secret, topic, levels)) if item is not None}
+        kept = a.parts.graph.event(secret)
+        assert kept is not None
+        ts = kept.origin_server_ts
         assert (await a.serving.nearest("b.test", room_id, ts, forwards=True))[0] == secret
 
         def visible(db: Reader, host: str, nids: Sequence[int]) -> set[int]:
-            return set(nids) - {hidden.nid}
+            return set(nids) - hidden
 
         a.serving._visible_to = visible
+        assert a.serving.event("b.test", topic)["content"] == {}
         assert a.serving.event("b.test", secret)["content"] == {}
         assert a.serving.event("b.test", shown)["content"] == {"body": "shown"}
         assert (await a.serving.nearest("b.test", room_id, ts, forwards=True))[0] == shown
@@ -127,6 +131,20 @@ async def test_what_the_asker_may_not_see_is_redacted(tmp_path: Path) -> None:
             assert "shown" in bodies
             assert "secret" not in bodies
             assert None in bodies
+        # State and what it rests on are given whole, or nobody could judge by them.
+        whole = {
+            name: canonical.loads(b"".join([part async for part in answer.stream()]))
+            for name, answer in {
+                "state": await a.serving.state("b.test", room_id, shown),
+                "ids": await a.serving.state_ids("b.test", room_id, shown),
+                "chain": await a.serving.event_auth("b.test", room_id, shown),
+            }.items()
+        }
+        contents = {pdu["type"]: pdu["content"] for pdu in whole["state"]["pdus"]}
+        assert contents["m.room.topic"] == {"topic": "secret"}
+        assert topic in whole["ids"]["pdu_ids"]
+        chain = {pdu["type"]: pdu["content"] for pdu in whole["chain"]["auth_chain"]}
+        assert "invite" in chain["m.room.power_levels"]
 
 
 async def test_missing_events_are_those_between_and_bounded(tmp_path: Path) -> None:
@@ -152,6 +170,36 @@ async def test_missing_events_are_those_between_and_bounded(tmp_path: Path) -> N
         depth = a.parts.graph.event(sent[26])
         assert depth is not None
         assert await between(sent[0], sent[29], 1000, depth.depth) == sent[26:29]
+
+
+async def test_of_history_at_most_a_hundred_events_are_given(tmp_path: Path) -> None:
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a, b = world.servers["a.test"], world.servers["b.test"]
+        room_id = await a.create(ALICE, {"preset": "public_chat"})
+        await b.join(BOB, room_id, via=["a.test"])
+        for number in range(105):
+            await a.send(ALICE, room_id, "m.room.message", {"n": number})
+        tips = sorted(a.parts.head(room_id).tips)
+        for limit, given in ((3, 3), (100, 100), (101, 100), (10**6, 100), (0, 0), (-1, 0)):
+            assert len(await a.serving.backfill("b.test", room_id, tips, limit)) == given, limit
+
+
+async def test_of_two_branches_the_later_events_are_given_first(tmp_path: Path) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        start = scene.forger.tips
+        ends: list[str] = []
+        for branch in ("left", "right"):
+            prev = start
+            for number in range(3):
+                draft = scene.forger.draft("m.room.message", EVE, {"body": f"{branch} {number}"}, prev=prev)
+                pdu = scene.forger.seal({**draft, "depth": 1000 + number})
+                await scene.world.send("e.test", "v.test", [pdu])
+                prev = [scene.forger.id_of(pdu)]
+            ends += prev
+        found = await scene.victim.serving.backfill("e.test", scene.room_id, ends, 4)
+        bodies = [canonical.loads(each)["content"]["body"] for each in found]
+        assert {body[-1] for body in bodies[:2]} == {"2"}
+        assert {body[-1] for body in bodies[2:]} == {"1"}
 
 
 async def test_the_nearest_event_in_time(tmp_path: Path) -> None:

@@ -49,11 +49,16 @@ def bound(room_id: str, sender: str = ALICE, **changes: Any) -> Any:
 
 
 async def test_an_address_that_is_bound_is_invited_through_the_inviting_server(tmp_path: Path) -> None:
-    async with worlds(tmp_path, "a.test", "b.test") as world:
-        a, b = world.servers["a.test"], world.servers["b.test"]
+    async with worlds(tmp_path, "a.test", "b.test", "c.test") as world:
+        a, b, c = (world.servers[name] for name in ("a.test", "b.test", "c.test"))
         room_id = await room_with_offer(a)
+        await a.invite(ALICE, room_id, "@carol:c.test")
+        await c.join("@carol:c.test", room_id)
+        await world.deliver()
         await b.third_party.bound(bound(room_id))
         assert membership_of(b, room_id, BOB) == "invite"
+        await world.deliver()
+        assert membership_of(c, room_id, BOB) == "invite"
         invite = a.parts.graph.event(state_of(a, room_id)["m.room.member", BOB])
         assert invite is not None
         assert invite.sender == ALICE

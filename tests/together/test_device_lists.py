@@ -9,11 +9,12 @@ from typing import Any
 import trio
 
 from minihs.federation.client import FederationClient
+from minihs.matrix.signatures import SigningKey
 from minihs.store import remote_devices
 from minihs.testing.api import ApiClient
 from minihs.testing.hostile import Received, Reply
 from minihs.testing.servers import Cluster, TestServer, cluster, eventually
-from tests.together.kit import V1, Scene, scene, tell, with_mallory
+from tests.together.kit import MALLORY, V1, Scene, scene, tell, with_mallory
 
 UPDATE = "m.device_list_update"
 
@@ -304,6 +305,47 @@ async def test_malformed_updates_make_nothing_but_a_question(tmp_path: Path) -> 
         await trio.sleep(60)
         peer.stream_id = 6
         assert await query(at.alice, "@mallory:peer.test") == {"D": "k"}
+
+
+def cross_signing_key(user_id: str, usage: str, seed: bytes) -> Any:
+    public = SigningKey.generate(seed * 32, "1").verify_key_base64
+    return {"user_id": user_id, "usage": [usage], "keys": {f"ed25519:{public}": public}}
+
+
+async def test_cross_signing_keys_are_taken_from_what_is_told(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        await with_mallory(at)
+        peer = Devices(at)
+        await query(at.alice, MALLORY)
+        await at.alice.sync()
+        master, own = (cross_signing_key(MALLORY, use, b"m") for use in ("master", "self_signing"))
+        told = {"user_id": MALLORY, "master_key": master, "self_signing_key": own}
+        await tell(at, "t", ("m.signing_key_update", told))
+        await trio.sleep(1)
+        assert (await at.alice.sync())["device_lists"]["changed"] == [MALLORY]
+        answer = await at.alice.post("/keys/query", {"device_keys": {MALLORY: []}})
+        assert answer["master_keys"] == {MALLORY: master}
+        assert answer["self_signing_keys"] == {MALLORY: own}
+        assert peer.asked == 0
+
+
+async def test_of_a_servers_users_nobody_else_tells(tmp_path: Path) -> None:
+    async with scene(tmp_path, "two.test") as at:
+        await with_mallory(at)
+        bob = await at.world["two.test"].user("bob")
+        await upload(bob)
+        await bob.join(await at.alice.create_room(preset="public_chat"), "one.test")
+        assert await query(at.alice, bob.user_id) == {bob.device_id: "key"}
+        await trio.sleep(60)
+        await at.alice.sync()
+        before = kept(at.world["one.test"], bob.user_id)
+        assert before is not None
+        forged = {"user_id": bob.user_id, "master_key": cross_signing_key(bob.user_id, "master", b"m")}
+        added = {**update(5, [4], "X", None)[1], "user_id": bob.user_id}
+        await tell(at, "t", ("m.signing_key_update", forged), (UPDATE, added))
+        await trio.sleep(1)
+        assert (await at.alice.sync()).get("device_lists", {}).get("changed", []) == []
+        assert kept(at.world["one.test"], bob.user_id) == before
 
 
 async def test_of_who_shares_no_room_nothing_is_kept(tmp_path: Path) -> None:

@@ -75,10 +75,14 @@ async def test_missing_events_and_auth_chains_are_given(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         room = await with_mallory(at)
         first, _, third = [await at.alice.send(room, text) for text in ("one", "two", "three")]
+        last = [await at.alice.send(room, f"more {number}") for number in range(12)][-1]
         body = {"earliest_events": [first], "latest_events": [third], "limit": 10, "min_depth": 0}
         status, answer = await at.ask("POST", f"{V1}/get_missing_events/{seg(room)}", body)
         assert status == 200
         assert [pdu["content"]["body"] for pdu in answer["events"]] == ["two"]
+        body = {"earliest_events": [first], "latest_events": [last]}
+        status, answer = await at.ask("POST", f"{V1}/get_missing_events/{seg(room)}", body)
+        assert [pdu["content"]["body"] for pdu in answer["events"]] == [f"more {n}" for n in range(1, 11)]
         status, answer = await at.ask("GET", f"{V1}/event_auth/{seg(room)}/{seg(first)}")
         assert status == 200
         assert {pdu["type"] for pdu in answer["auth_chain"]} >= {"m.room.power_levels", "m.room.member"}

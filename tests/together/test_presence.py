@@ -118,6 +118,15 @@ async def test_only_what_a_server_says_of_its_own_users_counts(tmp_path: Path) -
             ("m.presence", {"push": [None, 5, {}]}),
         )
         assert (await at.alice.sync(set_presence="offline"))["presence"]["events"] == []
+        await tell(at, "idle", pushed(last_active_ago=60_000, status_msg="away", currently_active=True))
+        (event,) = (await at.alice.sync(set_presence="offline"))["presence"]["events"]
+        assert event["content"] == {
+            "presence": "online",
+            "last_active_ago": event["content"]["last_active_ago"],
+            "status_msg": "away",
+            "currently_active": True,
+        }
+        assert 60_000 <= event["content"]["last_active_ago"] < 90_000
         await tell(at, "odd", pushed(last_active_ago="long", status_msg=5, currently_active=7))
         (event,) = (await at.alice.sync(set_presence="offline"))["presence"]["events"]
         assert event["sender"] == MALLORY

@@ -32,6 +32,46 @@ async def test_custom_profile_fields_are_told(tmp_path: Path) -> None:
         assert (status, answer["errcode"]) == (404, "M_NOT_FOUND")
 
 
+async def test_the_public_rooms_elsewhere_are_read_page_by_page_and_searched(tmp_path: Path) -> None:
+    async with scene(tmp_path, "two.test") as at:
+        bob = await at.world["two.test"].user("bob")
+        named = {"preset": "public_chat", "visibility": "public"}
+        rooms = [await at.alice.create_room(**named, name=f"Hall {number}") for number in range(3)]
+        space = await at.alice.create_room(**named, name="Attic", creation_content={"type": "m.space"})
+        pages = [await bob.get("/publicRooms", server="one.test", limit=3)]
+        pages.append(await bob.get("/publicRooms", server="one.test", limit=3, since=pages[0]["next_batch"]))
+        assert [len(page["chunk"]) for page in pages] == [3, 1]
+        assert {each["room_id"] for page in pages for each in page["chunk"]} == {*rooms, space}
+        assert "next_batch" not in pages[1]
+        first = await bob.get("/publicRooms", server="one.test", limit=3, since=pages[1]["prev_batch"])
+        assert first["chunk"] == pages[0]["chunk"]
+        for wanted, found in (
+            ({"generic_search_term": "hALL"}, rooms),
+            ({"room_types": ["m.space"]}, [space]),
+            ({"room_types": [None]}, rooms),
+            ({"generic_search_term": "cellar"}, []),
+        ):
+            page = await bob.post("/publicRooms?server=one.test", {"filter": wanted})
+            assert sorted(each["room_id"] for each in page["chunk"]) == sorted(found)
+
+
+async def test_of_a_list_of_public_rooms_elsewhere_only_so_much_is_passed_on(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        rooms = [{"room_id": f"!r{n}:peer.test", "num_joined_members": "many", "x": 1} for n in range(600)]
+        answer = {"chunk": [None, {"room_id": 5}, *rooms], "next_batch": 5, "total_room_count_estimate": 602}
+        at.peer.on("POST", f"{V1}/publicRooms", answer)
+        page = await at.alice.get("/publicRooms", server="peer.test")
+        assert len(page["chunk"]) == 498
+        assert page["chunk"][0] == {
+            "room_id": "!r0:peer.test",
+            "num_joined_members": 0,
+            "world_readable": False,
+            "guest_can_join": False,
+        }
+        assert page["total_room_count_estimate"] == 602
+        assert "next_batch" not in page
+
+
 async def test_the_size_of_a_room_is_told_to_who_may_join_it(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         public = await at.alice.create_room(preset="public_chat")

@@ -19,5 +19,4 @@ routes = Routes()
 async def send(call: Call, txn_id: str) -> JsonObject:
     if len(txn_id) > 255:
         raise invalid_param("The transaction id is too long.")
-    call.services.senders.heard_from(call.origin)
     return await call.services.rooms.transactions.receive(call.origin, txn_id, await call.json())
