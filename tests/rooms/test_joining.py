@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from minihs.matrix.errors import MatrixError
+from minihs.matrix.signatures import SigningKey, sign_json
 from minihs.rooms import adoption
 from minihs.store.events import Outcome
 from tests.rooms import invariants
@@ -368,6 +369,54 @@ async def test_a_join_is_sent_on_to_the_other_servers_but_not_back(tmp_path: Pat
             World.deliver_between = honest  # type: ignore[method-assign]  # as it was
         assert sent == [("h.test", "e.test"), ("v.test", "h.test"), ("v.test", "e.test")]
         assert membership_of(e, room_id, VIC) == "leave"
+
+
+async def test_what_a_resident_accepted_it_sends_on(tmp_path: Path) -> None:
+    """Knocks, leaves, joins, third-party invites: e.test hears of them from h.test, and only from that."""
+    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+        room_id = await room_with_eve(world)
+        v, h, e = (world.servers[name] for name in ("v.test", "h.test", "e.test"))
+        world.cut.add(frozenset(("v.test", "e.test")))
+        await h.send(ALICE, room_id, "m.room.join_rules", {"join_rule": "knock"}, state_key="")
+        identity = SigningKey.generate(b"i" * 32, "0")
+        offer = {
+            "display_name": "v",
+            "public_key": identity.verify_key_base64,
+            "key_validity_url": "https://x",
+        }
+        await h.send(ALICE, room_id, "m.room.third_party_invite", offer, state_key="token")
+
+        async def heard(user_id: str, membership: str) -> None:
+            await world.deliver()
+            assert membership_of(e, room_id, user_id) == membership
+
+        await v.knock(VIC, room_id, via=["h.test"], reason=None)
+        await heard(VIC, "knock")
+        await v.leave(VIC, room_id)
+        await heard(VIC, "leave")
+        signed = sign_json({"mxid": SECOND, "token": "token"}, "identity.test", identity)
+        await v.third_party.bound(
+            {"mxid": SECOND, "invites": [{"room_id": room_id, "sender": ALICE, "signed": signed}]}
+        )
+        await heard(SECOND, "invite")
+        await v.join(SECOND, room_id)
+        await heard(SECOND, "join")
+
+
+async def test_the_unsigned_part_of_a_joins_answer_is_not_taken_over(tmp_path: Path) -> None:
+    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+        room_id = await room_with_eve(world)
+        v = world.servers["v.test"]
+
+        def talkative(part: str) -> Any:
+            return lambda answer: [{**pdu, "unsigned": {"age": 5}} for pdu in answer[part]]
+
+        world.hooks["h.test", "send_join"] = answering(
+            state=talkative("state"), auth_chain=talkative("auth_chain")
+        )
+        await v.join(VIC, room_id, via=["h.test"])
+        for event_id in state_of(v, room_id).values():
+            assert "unsigned" not in v.serving.event("h.test", event_id)
 
 
 async def test_the_same_join_handed_in_twice_gets_the_same_answer(tmp_path: Path) -> None:

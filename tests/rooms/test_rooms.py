@@ -139,12 +139,18 @@ async def test_an_invite_is_accepted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-async def test_an_invite_is_declined_whether_or_not_a_resident_answers(
-    tmp_path: Path, reachable: bool
+@pytest.mark.parametrize("what", ["invite", "knock"])
+async def test_an_invite_or_knock_is_ended_whether_or_not_a_resident_answers(
+    tmp_path: Path, what: str, reachable: bool
 ) -> None:
     async with worlds(tmp_path, "a.test", "b.test") as world:
         a, b = world.servers["a.test"], world.servers["b.test"]
-        room_id = await a.create(ALICE, {"preset": "private_chat", "invite": [BOB]})
+        if what == "invite":
+            room_id = await a.create(ALICE, {"preset": "private_chat", "invite": [BOB]})
+        else:
+            rules = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+            room_id = await a.create(ALICE, {"initial_state": [rules]})
+            await b.knock(BOB, room_id, via=["a.test"])
         if not reachable:
             world.separate("a.test")
         await b.leave(BOB, room_id)
