@@ -197,6 +197,12 @@ class Invites:
         )
         return signed.json
 
+    def version_of_old_form(self, room_id: str) -> str:
+        """An invite in the old form is to a room of version 1 or 2 and does not say which. They differ in
+        nothing here, but it must be that of a room we know."""
+        room = rooms.get(self._parts.db.read, room_id)
+        return "2" if room is not None and room.version == "2" else "1"
+
     @contextmanager
     def expect_third_party(self, room_id: str, token: str) -> Iterator[None]:
         """Meanwhile a resident that we asked may send us the invite that redeems this token."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from minihs.federation import x_matrix
@@ -33,7 +34,7 @@ async def ask(at: Scene, method: str, uri: str, content: Any = None) -> tuple[in
 
 
 def old_event(at: Scene, proto: Any, event_id: str, type: str, content: Any, **changes: Any) -> Any:
-    """An event of a room of version 1 with all that events had then, hashed and signed."""
+    """An event of a room of version 1 or 2 with all that events had then, hashed and signed."""
     fields = {
         "room_id": proto["room_id"],
         "auth_events": proto["auth_events"],
@@ -52,12 +53,15 @@ def old_event(at: Scene, proto: Any, event_id: str, type: str, content: Any, **c
     return {**signed, "unsigned": {"age": 5, "age_ts": 1_530_000_000_000}}
 
 
-async def test_an_old_server_comes_talks_and_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["1", "2"])
+async def test_an_old_server_comes_talks_invites_and_goes(tmp_path: Path, version: str) -> None:
     async with scene(tmp_path) as at:
         prints = [{"sha256": "x" * 43}]
         at.peer.on("GET", "/_matrix/key/v2/server", lambda _: at.peer.key_document(tls_fingerprints=prints))
-        room = await at.alice.create_room(preset="public_chat", room_version="1")
-        status, answer = await ask(at, "GET", f"{V1}/make_join/{room}/{MALLORY}")
+        room = await at.alice.create_room(preset="public_chat", room_version=version)
+        # Only servers that know of other versions than 1 ask for them.
+        query = "" if version == "1" else "?ver=1&ver=2"
+        status, answer = await ask(at, "GET", f"{V1}/make_join/{room}/{MALLORY}{query}")
         assert status == 200, answer
         proto = answer["event"]
         assert proto["origin"] == "one.test"
@@ -90,6 +94,21 @@ async def test_an_old_server_comes_talks_and_goes(tmp_path: Path) -> None:
         (pdu,) = answer["pdus"]
         assert pdu == {key: value for key, value in message.items() if key != "unsigned"}
 
+        anna = await at.world["one.test"].user("anna")
+        proto = {**said, "prev_events": [["$said:peer.test", {}]]}
+        invite = old_event(
+            at,
+            proto,
+            "$invite:peer.test",
+            "m.room.member",
+            {"membership": "invite"},
+            state_key=anna.user_id,
+        )
+        status, answer = await ask(at, "PUT", f"{V1}/invite/{room}/$invite:peer.test", invite)
+        assert (status, answer[0]) == (200, 200), answer
+        assert set(answer[1]["event"]["signatures"]) == {"peer.test", "one.test"}
+        assert room in (await anna.sync())["rooms"]["invite"]
+
         status, answer = await ask(at, "GET", f"{V1}/make_leave/{room}/{MALLORY}")
         leave = old_event(
             at,
@@ -106,6 +125,7 @@ async def test_an_old_server_comes_talks_and_goes(tmp_path: Path) -> None:
         assert [event["event_id"] for event in timeline if event["sender"] == MALLORY] == [
             "$join:peer.test",
             "$said:peer.test",
+            "$invite:peer.test",
             "$leave:peer.test",
         ]
 

@@ -81,14 +81,12 @@ async def invite(call: Call, room_id: str, event_id: str) -> JsonObject:
 
 @routes.put(_V1 + "/invite/{room_id}/{event_id}", auth=FEDERATION, body_cap=_INVITE_CAP)
 async def invite_v1(call: Call, room_id: str, event_id: str) -> Answer:
-    """The old form: the body is the event, of room version 1 or 2 (we can't tell; 1 and 2 differ in nothing
-    here).
-    """
+    """The old form: the body is the event, of room version 1 or 2."""
     body = await call.json()
     unsigned = body.get("unsigned", {})
     if not isinstance(unsigned, dict):
         raise bad_json("unsigned must be an object.")
-    event = await call.services.rooms.invites.receive(
-        call.origin, room_id, event_id, "1", body, unsigned.get("invite_room_state", [])
-    )
+    invites = call.services.rooms.invites
+    version, shown = invites.version_of_old_form(room_id), unsigned.get("invite_room_state", [])
+    event = await invites.receive(call.origin, room_id, event_id, version, body, shown)
     return Answer(json=[200, {"event": event}])
