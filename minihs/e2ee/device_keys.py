@@ -8,7 +8,7 @@ kept (`remote_devices`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
@@ -30,6 +30,9 @@ from minihs.store.remote_devices import UserKeys
 
 MAX_ONE_TIME_KEYS = 1000
 """Unclaimed ones of one device; clients keep 50 to 100."""
+
+MAX_CLAIMED = 20
+"""Keys of one device in one claim."""
 
 MAX_USERS = 10_000
 """Users in one query or claim."""
@@ -204,16 +207,27 @@ class DeviceKeys:
     async def claim_local(self, body: JsonObject) -> JsonObject:
         """POST /_matrix/federation/v1/user/keys/claim, and the part of /keys/claim that is ours."""
         wanted = checked_claim(required_object(body, "one_time_keys"))
+        return await self._hand_out(
+            {user: {device: [algorithm] for device, algorithm in of.items()} for user, of in wanted.items()}
+        )
+
+    async def claim_many_local(self, body: JsonObject) -> JsonObject:
+        """POST /_matrix/federation/unstable/user/keys/claim (MSC3983): several keys of a device at once."""
+        return await self._hand_out(checked_claim_of_many(required_object(body, "one_time_keys")))
+
+    async def _hand_out(self, wanted: Mapping[str, Mapping[str, list[str]]]) -> JsonObject:
+        """The keys of our users: for each device one for each time that an algorithm is named."""
         local = {user: of for user, of in wanted.items() if domain_of(user) == self._server_name}
         now = self._runtime.clock.now_ms()
 
         def write(tx: Tx) -> JsonObject:
             claimed: JsonObject = {}
-            for user_id, algorithms in local.items():
-                for device_id, algorithm in algorithms.items():
-                    found = one_time_keys.claim(tx, user_id, device_id, algorithm, now=now)
-                    if found is not None:
-                        claimed.setdefault(user_id, {})[device_id] = {found[0]: found[1]}
+            for user_id, devices_ in local.items():
+                for device_id, algorithms in devices_.items():
+                    for algorithm in algorithms:
+                        found = one_time_keys.claim(tx, user_id, device_id, algorithm, now=now)
+                        if found is not None:
+                            claimed.setdefault(user_id, {}).setdefault(device_id, {})[found[0]] = found[1]
             return claimed
 
         return {"one_time_keys": await self._db.write(write) if local else {}}
@@ -270,6 +284,22 @@ def checked_claim(one_time_keys: JsonObject) -> dict[str, dict[str, str]]:
             isinstance(algorithm, str) and fits(algorithm) for algorithm in algorithms.values()
         ):
             raise bad_json("one_time_keys must map users to devices to algorithms.")
+    return one_time_keys
+
+
+def checked_claim_of_many(one_time_keys: JsonObject) -> dict[str, dict[str, list[str]]]:
+    """User id → device id → algorithms, each as often as keys are wanted."""
+    check_users(one_time_keys)
+    for devices_ in one_time_keys.values():
+        if not isinstance(devices_, dict) or not all(
+            isinstance(algorithms, list)
+            and len(algorithms) <= MAX_CLAIMED
+            and all(isinstance(algorithm, str) and fits(algorithm) for algorithm in algorithms)
+            for algorithms in devices_.values()
+        ):
+            raise bad_json(
+                f"one_time_keys must map users to devices to lists of at most {MAX_CLAIMED} algorithms."
+            )
     return one_time_keys
 
 

@@ -57,6 +57,23 @@ async def test_a_file_is_given_in_two_parts_json_first(tmp_path: Path) -> None:
         )
 
 
+async def test_a_thumbnail_is_given_in_two_parts_like_a_file(tmp_path: Path) -> None:
+    async with open_media(tmp_path) as media:
+        media_id = await media.upload(picture((500, 400)), "image/png", "a.png")
+        answer = await media.ask(
+            "GET",
+            f"/_matrix/federation/v1/media/thumbnail/{media_id}?width=32&height=32&method=crop",
+            who=None,
+            headers={"Authorization": 'X-Matrix origin="other.example",sig="good"'},
+        )
+        boundary = boundary_of(answer.headers["Content-Type"])
+        _, first, second, _ = answer.body.split(f"--{boundary}".encode())
+        assert first == b"\r\nContent-Type: application/json\r\n\r\n{}\r\n"
+        head, _, content = second.partition(b"\r\n\r\n")
+        assert b"Content-Type: image/jpeg" in head
+        assert opened(content.removesuffix(b"\r\n")).size == (32, 32)
+
+
 async def test_other_servers_files_are_not_given_on(tmp_path: Path) -> None:
     async with stage(tmp_path) as it:
         it.peer.on("GET", DOWNLOAD, multipart(b"content"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from minihs.matrix.event import Event, build_event
+from minihs.matrix.hashes import event_id_of
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.matrix.signatures import verify_json
 from minihs.testing.events import RoomFactory
@@ -85,7 +86,11 @@ async def test_missing_events_and_auth_chains_are_given(tmp_path: Path) -> None:
         assert [pdu["content"]["body"] for pdu in answer["events"]] == [f"more {n}" for n in range(1, 11)]
         status, answer = await at.ask("GET", f"{V1}/event_auth/{seg(room)}/{seg(first)}")
         assert status == 200
-        assert {pdu["type"] for pdu in answer["auth_chain"]} >= {"m.room.power_levels", "m.room.member"}
+        chain = {event_id_of(pdu, ROOM_VERSIONS["12"]): pdu for pdu in answer["auth_chain"]}
+        assert {pdu["type"] for pdu in chain.values()} == {"m.room.power_levels", "m.room.member"}
+        _, one = await at.ask("GET", f"{V1}/event/{seg(first)}")
+        cited = {auth_id for pdu in (*one["pdus"], *chain.values()) for auth_id in pdu["auth_events"]}
+        assert cited == set(chain)  # all the way down, and nothing else
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -215,6 +220,11 @@ async def test_rooms_are_found_by_alias_and_in_the_directory(tmp_path: Path) -> 
         )
         status, answer = await at.ask("GET", f"{V1}/query/directory?room_alias={seg('#hall:one.test')}")
         assert (status, answer) == (200, {"room_id": room, "servers": ["one.test"]})
+        shared = await with_mallory(at)
+        await at.alice.put(f"/directory/room/{seg('#shared:one.test')}", {"room_id": shared})
+        status, answer = await at.ask("GET", f"{V1}/query/directory?room_alias={seg('#shared:one.test')}")
+        assert (status, answer["room_id"]) == (200, shared)
+        assert sorted(answer["servers"]) == ["one.test", "peer.test"]
         status, answer = await at.ask("GET", f"{V1}/publicRooms?limit=5")
         assert [each["room_id"] for each in answer["chunk"]] == [room]
         for method, query, body in (
@@ -282,8 +292,7 @@ async def test_devices_and_keys_of_our_users_are_told_and_claimed_once(tmp_path:
         claim = {"one_time_keys": {user: {name: "signed_curve25519"}}}
         status, answer = await at.ask("POST", f"{V1}/user/keys/claim", claim)
         assert answer["one_time_keys"] == {user: {name: one_time}}
-        unstable = "/_matrix/federation/unstable/user/keys/claim"
-        assert await at.ask("POST", unstable, claim) == (200, {"one_time_keys": {}})
+        assert await at.ask("POST", f"{V1}/user/keys/claim", claim) == (200, {"one_time_keys": {}})
 
 
 async def test_an_openid_token_stands_for_its_user(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from minihs.e2ee.device_keys import MAX_CLAIMED
 from minihs.testing.hostile import KEY_PATH, ScriptedPeer
 from tests.together.kit import MALLORY, V1, scene, seg, with_mallory
 from tests.web.client.keys_kit import CrossSigning
@@ -25,11 +26,13 @@ async def test_custom_profile_fields_are_told(tmp_path: Path) -> None:
     async with scene(tmp_path) as at:
         await at.alice.put(f"/profile/{seg(at.alice.user_id)}/org.example.pet", {"org.example.pet": "cat"})
         uri = f"{V1}/query/profile?user_id={seg(at.alice.user_id)}"
-        status, answer = await at.ask("GET", uri)
-        assert (status, answer["org.example.pet"]) == (200, "cat")
+        await at.alice.put(f"/profile/{seg(at.alice.user_id)}/displayname", {"displayname": "Alice"})
+        assert await at.ask("GET", uri) == (200, {"displayname": "Alice", "org.example.pet": "cat"})
+        assert await at.ask("GET", uri + "&field=displayname") == (200, {"displayname": "Alice"})
         assert await at.ask("GET", uri + "&field=org.example.pet") == (200, {"org.example.pet": "cat"})
-        status, answer = await at.ask("GET", uri + "&field=org.example.dog")
-        assert (status, answer["errcode"]) == (404, "M_NOT_FOUND")
+        for nothing in (uri + "&field=org.example.dog", f"{V1}/query/profile?user_id={seg('@no:one.test')}"):
+            status, answer = await at.ask("GET", nothing)
+            assert (status, answer["errcode"]) == (404, "M_NOT_FOUND")
 
 
 async def test_the_public_rooms_elsewhere_are_read_page_by_page_and_searched(tmp_path: Path) -> None:
@@ -268,3 +271,21 @@ async def test_an_openid_token_that_has_expired_stands_for_nobody(tmp_path: Path
         uri = f"{V1}/openid/userinfo?access_token={token['access_token']}"
         status, answer = await at.peer.request("GET", "one.test", uri, headers=[])
         assert (status, answer["errcode"]) == (401, "M_UNKNOWN_TOKEN")
+
+
+async def test_several_keys_of_a_device_are_claimed_at_once(tmp_path: Path) -> None:
+    """The form of MSC3983, as Synapse asks: each algorithm as often as keys are wanted."""
+    async with scene(tmp_path) as at:
+        user, device = at.alice.user_id, at.alice.device_id
+        keys = {f"a:{n}": f"key {n}" for n in range(4)} | {"b:0": "another"}
+        await at.alice.post("/keys/upload", {"one_time_keys": keys, "fallback_keys": {"a:last": "for ever"}})
+
+        async def claim(*algorithms: str) -> Any:
+            body = {"one_time_keys": {user: {device: list(algorithms)}, MALLORY: {"X": ["a"]}}}
+            status, answer = await at.ask("POST", "/_matrix/federation/unstable/user/keys/claim", body)
+            return answer["one_time_keys"][user][device] if status == 200 else answer["errcode"]
+
+        assert await claim("a", "b", "a") == {"a:0": "key 0", "a:1": "key 1", "b:0": "another"}
+        assert await claim("a", "a", "a") == {"a:2": "key 2", "a:3": "key 3", "a:last": "for ever"}
+        assert await claim(*["a"] * MAX_CLAIMED) == {"a:last": "for ever"}
+        assert await claim(*["a"] * (MAX_CLAIMED + 1)) == "M_BAD_JSON"

@@ -21,9 +21,15 @@ async def query_keys(call: Call) -> JsonObject:
     return call.services.e2ee.keys.query_local(await call.json())
 
 
-@routes.post(_V1 + "/user/keys/claim", also=["/_matrix/federation/unstable/user/keys/claim"], auth=FEDERATION)
+@routes.post(_V1 + "/user/keys/claim", auth=FEDERATION)
 async def claim_keys(call: Call) -> JsonObject:
     return await call.services.e2ee.keys.claim_local(await call.json())
+
+
+@routes.post("/_matrix/federation/unstable/user/keys/claim", auth=FEDERATION)
+async def claim_many_keys(call: Call) -> JsonObject:
+    """Asked by Synapse where a client wants more than one key of a device (MSC3983)."""
+    return await call.services.e2ee.keys.claim_many_local(await call.json())
 
 
 @routes.get(_V1 + "/user/devices/{user_id}", auth=FEDERATION)
