@@ -79,7 +79,7 @@ class Resync:
                     if room_id in self._busy:
                         continue
                     due = max(due, self._not_before.get(room_id, 0))
-                    if due > now:
+                    if now < due <= now + 2 * MAX_PAUSE_MS:  # later, and the clock was set back
                         next_due = due if next_due is None else min(next_due, due)
                     elif len(self._busy) < MAX_AT_ONCE:
                         self._busy.add(room_id)

@@ -28,12 +28,20 @@ class LoginFailures:
 
     def check(self, user_id: str) -> None:
         """M_LIMIT_EXCEEDED if there were too many of late."""
-        over = self._paid_until.get(user_id, 0) - self._clock.now_ms() - BURST * EVERY_MS
+        now = self._clock.now_ms()
+        over = self._paid(user_id, now) - now - BURST * EVERY_MS
         if self._enabled and over > 0:
             raise limit_exceeded(over, "Too many failed logins.")
 
     def add(self, user_id: str) -> None:
         now = self._clock.now_ms()
-        self._paid_until[user_id] = max(self._paid_until.pop(user_id, 0), now) + EVERY_MS
+        paid_until = self._paid(user_id, now) + EVERY_MS
+        self._paid_until.pop(user_id, None)
+        self._paid_until[user_id] = paid_until
         if len(self._paid_until) > MAX_ACCOUNTS:
             self._paid_until.popitem(last=False)
+
+    def _paid(self, user_id: str, now: int) -> int:
+        """Never before now; nor later than it can be, as it would after the clock was set back."""
+        paid_until = max(self._paid_until.get(user_id, 0), now)
+        return paid_until if paid_until <= now + (BURST + 1) * EVERY_MS else now

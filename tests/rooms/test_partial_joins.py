@@ -283,6 +283,15 @@ async def test_what_goes_wrong_here_is_tried_again(tmp_path: Path, monkeypatch: 
         scene.check_like_others()
 
 
+async def test_a_clock_that_is_set_back_does_not_stop_it(tmp_path: Path) -> None:
+    async with scenes(tmp_path) as scene:
+        await scene.join()
+        assert scene.is_partial
+        scene.world.clock.ms -= 400 * 24 * 3600_000
+        await scene.complete()
+        scene.check_like_others()
+
+
 async def test_other_servers_cannot_come_in_or_ask_through_us_meanwhile(tmp_path: Path) -> None:
     async with scenes(tmp_path) as scene:
         await scene.join()

@@ -218,6 +218,13 @@ async def test_a_policy_server_that_is_down_is_not_asked_about_everything(tmp_pa
         await world.wait(120)
         await world.send("b.test", "a.test", [unsigned(world, at, "later")])
         assert len(at.policy.asked) == 2
+        at.policy.down = True
+        await world.wait(120)
+        await world.send("b.test", "a.test", [unsigned(world, at, "down again")])
+        at.policy.down = False
+        world.clock.ms -= 24 * 3600_000  # it was set back: not for a day
+        await world.send("b.test", "a.test", [unsigned(world, at, "at once")])
+        assert len(at.policy.asked) == 4
 
 
 async def test_a_signature_with_another_key_than_the_rooms_does_not_count(tmp_path: Path) -> None:

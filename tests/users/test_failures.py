@@ -47,6 +47,19 @@ def test_failures_are_forgotten_with_time() -> None:
         counted.add(ALICE)
 
 
+def test_a_clock_that_is_set_back_shuts_nobody_out() -> None:
+    counted, clock = failures()
+    for _ in range(BURST + 1):
+        counted.add(ALICE)
+    clock.ms -= 1_000_000
+    counted.check(ALICE)
+    for _ in range(BURST + 1):
+        counted.check(ALICE)
+        counted.add(ALICE)
+    with pytest.raises(MatrixError):
+        counted.check(ALICE)
+
+
 def test_it_can_be_switched_off() -> None:
     counted, _ = failures(enabled=False)
     for _ in range(BURST * 2):
