@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import trio
 
+from minihs.matrix.hashes import event_id_of
+from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.testing.api import ApiClient
 from minihs.testing.servers import Cluster, cluster
 from tests.testing.test_servers import until_texts
+from tests.together.kit import V1, scene, seg, with_mallory
 
 DAY = 24 * 3600
 
@@ -43,6 +46,25 @@ async def test_a_server_that_is_back_is_told_at_once_what_it_missed(tmp_path: Pa
         await world.start("two.test")
         # By itself one.test would try again only within a day.
         await until_texts(again(world, bob), room, texts, within=30)
+
+
+async def test_any_signed_request_of_a_server_ends_the_pause_in_sending_to_it(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        room = await with_mallory(at)
+        at.peer.on("PUT", f"{V1}/send/", {"pdus": {}})
+        await trio.sleep(60)
+        at.peer.host.down()
+        said = await at.alice.send(room, "while you were away")
+        await trio.sleep(DAY)
+        at.peer.host.up()
+        at.peer.requests.clear()
+        await trio.sleep(60)
+        assert at.peer.received(f"{V1}/send/") == []
+        status, _ = await at.ask("GET", f"{V1}/query/profile?user_id={seg(at.alice.user_id)}")
+        assert status == 200
+        await trio.sleep(5)
+        pdus = [pdu for request in at.peer.received(f"{V1}/send/") for pdu in request.json["pdus"]]
+        assert [event_id_of(pdu, ROOM_VERSIONS["12"]) for pdu in pdus] == [said]
 
 
 async def test_who_was_down_shortly_greets_nobody(tmp_path: Path) -> None:
