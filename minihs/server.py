@@ -32,6 +32,7 @@ from minihs.media.service import Media
 from minihs.push.pushers import Pushers
 from minihs.push.rules import PushRules
 from minihs.rooms.service import Rooms
+from minihs.rooms.turns import Turns
 from minihs.runtime import Runtime
 from minihs.signing_key import load_or_create
 from minihs.store.database import Database
@@ -135,7 +136,8 @@ def build(
     own_keys = OwnKeys(our_name, signing_key, runtime.clock, read_old_keys(config.data_path / OLD_KEYS_FILE))
     keyring = Keyring(own_keys, db, runtime, federation, config.federation.notaries)
     senders = Senders(our_name, db, runtime, federation)
-    sync = Sync(db, runtime, our_name)
+    turns = Turns()
+    sync = Sync(db, runtime, our_name, turns)
     presence = Presence(db, runtime, our_name)
     e2ee = E2ee(db, runtime, config, federation=federation)
     rooms = Rooms(
@@ -155,6 +157,7 @@ def build(
         },
         default_room_version=config.rooms.default_version,
         partial_joins=config.federation.partial_joins,
+        turns=turns,
         nursery=nursery,
     )
     sync.connect(edus=senders, acls=rooms.acls, history=rooms, presence=presence)

@@ -8,10 +8,12 @@ Every path by which an event of another server reaches us goes through `admit`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
+
+import trio
 
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event, EventError
@@ -24,7 +26,12 @@ from minihs.runtime import Runtime
 _BATCH = 250
 """Events that are decoded and hashed in one go."""
 _FEW = 50
-"""So many are done at once on the loop; more in a worker thread."""
+"""So many are done on the loop; more in a worker thread."""
+_SLICE = 5
+"""Of those on the loop, so many at once."""
+
+type Pause = Callable[[float], Awaitable[None]]
+"""Lets others have their turn; is told when the work before it began (time of trio's)."""
 
 
 class Source(Enum):
@@ -99,6 +106,7 @@ async def admit(
     *,
     keys: Keys,
     runtime: Runtime,
+    pause: Pause | None = None,
 ) -> list[Event | Refused]:
     """Check PDUs as they came, keeping their order. An event whose content hash is wrong comes back redacted.
 
@@ -108,7 +116,8 @@ async def admit(
     assert set(_BY_ITSELF) <= set(source.checks)  # noqa: S101  (holds for the table above)
     results: list[Event | Refused] = []
     for start in range(0, len(pdus), _BATCH):
-        results += await _admit_batch(pdus[start : start + _BATCH], version, room_id, source, keys, runtime)
+        part = pdus[start : start + _BATCH]
+        results += await _admit_batch(part, version, room_id, source, keys, runtime, pause)
     return results
 
 
@@ -119,11 +128,17 @@ async def _admit_batch(
     source: Source,
     keys: Keys,
     runtime: Runtime,
+    pause: Pause | None,
 ) -> list[Event | Refused]:
     if len(pdus) > _FEW:
         results = await runtime.threads.run(_read, pdus, version, room_id, source)
     else:
-        results = _read(pdus, version, room_id, source)
+        results = []
+        for start in range(0, len(pdus), _SLICE):
+            started = trio.current_time()
+            results += _read(pdus[start : start + _SLICE], version, room_id, source)
+            if pause is not None:
+                await pause(started)
     places = [index for index, result in enumerate(results) if isinstance(result, Event)]
     events = [result for result in results if isinstance(result, Event)]
     verdicts = await keys.verify_events(events) if events else []

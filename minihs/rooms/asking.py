@@ -45,6 +45,7 @@ class Asking:
     async def ask[T](self, batch: Batch, call: Callable[[], Awaitable[T]]) -> T:
         """`call()` another server. Raises FederationError, and NotInRoom if we left meanwhile."""
         await batch.commit()
+        self._parts.turns.set_aside(batch.head.room_id)
         try:
             return await self._parts.tasks.aside(batch.head.room_id, call)
         finally:

@@ -37,7 +37,6 @@ from minihs.rooms.placement import (
 )
 from minihs.rooms.policy import Policies, is_recommended, policy_server_of
 from minihs.rooms.state import StateRef
-from minihs.rooms.tasks import give_way
 from minihs.store import rooms
 
 __all__ = ["Defer", "Gaps"]
@@ -151,7 +150,7 @@ class Gaps:
             raise Defer(f"auth events {still.args[0]}") from still
         except Unsure as error:
             raise Defer(f"members of the room: {error}") from error
-        await give_way(started)
+        await self._parts.turns.give_way(origin, started, batch.head.room_id)
 
     async def _with_policy(self, batch: Batch, event: Event, source: Source) -> Event:
         """The event with the policy server's signature, if the room has one and it signs."""

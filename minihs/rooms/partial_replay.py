@@ -25,7 +25,6 @@ from minihs.rooms.head import Head, Tip
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import place_live
 from minihs.rooms.state import StateRef
-from minihs.rooms.tasks import give_way
 from minihs.store import (
     events,
     ids,
@@ -125,7 +124,7 @@ class Replay:
             for nid in part:
                 started = trio.current_time()
                 self._judge(batch, found[nid], gap_states)
-                await give_way(started)
+                await parts.turns.give_way(self._room_id, started, self._room_id)
 
     def _judge(self, batch: Batch, stored: StoredEvent, gap_states: dict[str, StateRef]) -> None:
         event = stored.event

@@ -11,6 +11,7 @@ from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head, Heads, load
 from minihs.rooms.ports import Federation, Keys
 from minihs.rooms.tasks import RoomTasks
+from minihs.rooms.turns import Turns
 from minihs.rooms.whole import Whole
 from minihs.runtime import Runtime
 from minihs.store.database import Database
@@ -26,6 +27,7 @@ class Parts:
     keys: Keys
     federation: Federation
     tasks: RoomTasks
+    turns: Turns
     default_room_version: str
     whole: Whole
     partial_joins: bool = False

@@ -30,7 +30,7 @@ from minihs.store.inbox import Staged
 
 log = structlog.get_logger()
 
-BATCH_SIZE = 100
+BATCH_SIZE = 50
 """PDUs to a commit."""
 MAX_AHEAD = 25
 """PDUs of others that are taken ahead of a server that fills the queue."""
@@ -97,6 +97,21 @@ class Receiver:
             await self._take(room_id, staged + self._ahead(room_id, staged))
             await self._hasten(room_id)
 
+    def _just_come(self, room_id: str, loud: str) -> list[Staged]:
+        """What others that are less loud sent just now. Not what waits for a parent in the queue: that has
+        its turn with it.
+        """
+        turns, read = self._parts.turns, self._parts.db.read
+        for matter in turns.before(loud, room_id):
+            found = inbox.next_pdus_of(
+                read, room_id, self._parts.now(), matter.since or 0, matter.account, MAX_AHEAD
+            )
+            ready = [item for item in found if not self._waits_for_another(item, room_id)]
+            if ready:
+                return ready
+            turns.dealt_with(room_id, [matter.account])
+        return []
+
     def _ahead(self, room_id: str, staged: list[Staged]) -> list[Staged]:
         """If the queue is long, some of those behind, of other servers than the one that sent most. Not those
         whose parents are in the queue as well: their turn comes.
@@ -137,14 +152,29 @@ class Receiver:
         room = rooms.get(self._parts.db.read, room_id)
         if room is None or not room.resident:
             await self._out_of_band.take(staged)
+            self._parts.turns.dealt_with(room_id, {item.origin for item in staged})
             return
         batch = self._parts.batch(self._parts.take_head(room_id))
         batch.graph.stored_many([item.event_id for item in staged])  # in one go: which of them are here
+        turns = self._parts.turns
         try:
-            with_gaps = [item for item in staged if not await self._take_one(batch, item, gaps=False)]
-            for item in with_gaps:
-                await self._take_one(batch, item, gaps=True)
+            with_gaps: list[Staged] = []
+            taken: set[str] = set()
+            for item in staged:
+                taken.add(item.origin)
+                if not await self._take_one(batch, item, gaps=False):
+                    with_gaps.append(item)
+                if first := self._just_come(room_id, item.origin):
+                    taken.update(other.origin for other in first)
+                    for other in first:
+                        await self._take_one(batch, other, gaps=False)
+                    break  # those shall not wait for the rest
+            else:
+                for item in with_gaps:
+                    await self._take_one(batch, item, gaps=True)
+            await turns.give_way(staged[0].origin, trio.current_time(), room_id)
             await batch.commit()
+            turns.dealt_with(room_id, taken)
             if len(batch.head.tips) > MAX_ENDS:
                 await tie(self._parts, room_id, at_most=MAX_ENDS)
         except NotInRoom:

@@ -41,6 +41,7 @@ from minihs.rooms.serving import Serving, VisibleTo
 from minihs.rooms.tasks import RoomTasks
 from minihs.rooms.third_party import ThirdParty
 from minihs.rooms.transactions import EduHandler, Transactions
+from minihs.rooms.turns import Turns
 from minihs.rooms.upgrade import Upgrades
 from minihs.rooms.whole import Whole
 from minihs.runtime import Runtime
@@ -68,6 +69,7 @@ class Rooms:
         fleeting_edus: Mapping[str, EduHandler],
         default_room_version: str,
         partial_joins: bool = False,
+        turns: Turns | None = None,
         nursery: trio.Nursery,
     ) -> None:
         graph = Graph(db.read)
@@ -81,6 +83,7 @@ class Rooms:
             keys,
             federation,
             RoomTasks(nursery),
+            turns or Turns(),
             default_room_version,
             Whole(db),
             partial_joins,

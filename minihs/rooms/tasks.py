@@ -23,23 +23,6 @@ from minihs.matrix.errors import MatrixError
 log = structlog.get_logger()
 
 
-LONG_STEP = 0.005
-"""Seconds. A step of a room's work that took longer is followed by as long a rest."""
-MAX_REST = 1.0
-
-
-async def give_way(started: float) -> None:
-    """Between two steps of a room's work, the last of which began at that time of trio's: the other rooms,
-    and requests, have their turn. A room that is dear to work on (made so, perhaps) gets half of the time,
-    not all.
-    """
-    used = trio.current_time() - started
-    if used < LONG_STEP:
-        await trio.lowlevel.checkpoint()
-    else:
-        await trio.sleep(min(used, MAX_REST))
-
-
 class _Job:
     __slots__ = ("between", "call", "done", "error", "result", "waited_for")
 

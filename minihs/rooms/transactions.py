@@ -8,7 +8,8 @@ transaction gets the answer that it got before.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -81,7 +82,8 @@ class Transactions:
                 answer: JsonObject = canonical.loads(before.encode())
                 return answer
             self._check_room_in_inbox(origin, len(pdus) + len(edus))
-            return await self._take(origin, txn_id, pdus, edus)
+            with self._parts.turns.request(origin):
+                return await self._take(origin, txn_id, pdus, edus)
         finally:
             self._in_flight.pop((origin, txn_id)).set()
 
@@ -100,16 +102,19 @@ class Transactions:
         answer = {"pdus": results}
         now = self._parts.now()
 
-        def write(tx: Tx) -> None:
+        def write(tx: Tx) -> dict[str, int]:
             inbox.remember_answer(tx, origin, txn_id, canonical.dumps(answer).decode(), now)
-            for event in staged:
-                inbox.stage_pdu(tx, event.room_id, event.event_id, origin, canonical.dumps(event.json), now)
+            firsts = _stage(tx, staged, origin, now)
             for edu in durable:
                 inbox.stage_edu(tx, origin, canonical.dumps(edu), now)
+            return firsts
 
         # Whoever works on the inbox is woken by the commit: this task may be cancelled (the peer hung up)
         # though its write is done.
-        await self._parts.db.write(write)
+        await self._parts.turns.give_way(origin, trio.current_time())
+        self._parts.turns.expect({event.room_id for event in staged}, origin)
+        for room_id, seq in (await self._parts.db.write(write)).items():
+            self._parts.turns.hand_to(room_id, origin, seq)
         for edu in edus:
             handler = self._fleeting.get(_edu_type(edu))
             if handler is not None:
@@ -121,12 +126,8 @@ class Transactions:
         staged = await self._check_pdus(host, pdus, {})
         now = self._parts.now()
 
-        def write(tx: Tx) -> None:
-            for event in staged:
-                inbox.stage_pdu(tx, event.room_id, event.event_id, host, canonical.dumps(event.json), now)
-
         if staged:
-            await self._parts.db.write(write)
+            await self._parts.db.write(lambda tx: _stage(tx, staged, host, now))
 
     async def _check_pdus(self, origin: str, pdus: list[Any], results: dict[str, JsonObject]) -> list[Event]:
         """Checks 1–3 and the ACL of the sending server. Fills in results, returns what is to be staged."""
@@ -141,6 +142,7 @@ class Transactions:
                 Source.TRANSACTION,
                 keys=self._parts.keys,
                 runtime=self._parts.runtime,
+                pause=partial(self._parts.turns.give_way, origin),
             )
             room = rooms.get(self._parts.db.read, room_id)
             self._parts.graph.stored_many([event.event_id for event in admitted if isinstance(event, Event)])
@@ -258,6 +260,16 @@ def _parse(body: JsonObject, origin: str) -> tuple[list[Any], list[Any]]:
     if len(edus) > MAX_EDUS:
         raise bad_json(f"A transaction holds at most {MAX_EDUS} EDUs.")
     return pdus, edus
+
+
+def _stage(tx: Tx, staged: Sequence[Event], origin: str, now_ms: int) -> dict[str, int]:
+    """Put PDUs into the inbox. Returns the place of the first of each room."""
+    firsts: dict[str, int] = {}
+    for event in staged:
+        seq = inbox.stage_pdu(tx, event.room_id, event.event_id, origin, canonical.dumps(event.json), now_ms)
+        if seq is not None:
+            firsts.setdefault(event.room_id, seq)
+    return firsts
 
 
 def _edu_type(edu: object) -> str:

@@ -53,16 +53,17 @@ def forget_answers(tx: Tx, before_ms: int) -> None:
         )
 
 
-def stage_pdu(tx: Tx, room_id: str, event_id: str, origin: str, pdu: bytes, now_ms: int) -> bool:
-    """False if the same event waits already, or was set aside. Wakes "inbox:<room id>"."""
+def stage_pdu(tx: Tx, room_id: str, event_id: str, origin: str, pdu: bytes, now_ms: int) -> int | None:
+    """Its place in the queue; None if the same event waits already, or was set aside. Wakes
+    "inbox:<room id>"."""
     if tx.execute("SELECT 1 FROM inbox WHERE event_id = ?", (event_id,)).fetchone():
-        return False
-    tx.execute(
+        return None
+    inserted = tx.execute(
         "INSERT INTO inbox (kind, room_id, event_id, origin, json, received_ts) VALUES (0, ?, ?, ?, ?, ?)",
         (room_id, event_id, origin, pdu, now_ms),
     )
     tx.wake(f"inbox:{room_id}")
-    return True
+    return inserted.lastrowid
 
 
 def stage_edu(tx: Tx, origin: str, edu: bytes, now_ms: int) -> None:
@@ -107,6 +108,20 @@ def next_pdus_of_others(
             _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? AND seq > ? AND origin <> ? "
             "ORDER BY seq LIMIT ?",
             (room_id, now_ms, after_seq, origin, limit),
+        ).fetchall()
+    ]
+
+
+def next_pdus_of(
+    db: Reader, room_id: str, now_ms: int, since_seq: int, origin: str, limit: int
+) -> list[Staged]:
+    """The same, from a place in the queue on, and only of that server."""
+    return [
+        Staged(*row)
+        for row in db.execute(
+            _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? AND seq >= ? AND origin = ? "
+            "ORDER BY seq LIMIT ?",
+            (room_id, now_ms, since_seq, origin, limit),
         ).fetchall()
     ]
 

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 
 import trio
 
+from minihs.rooms.turns import Turns
+
 
 class Subscription:
     """One waiter and the keys it waits for. Owned by the task that waits."""
@@ -56,7 +58,9 @@ class Subscription:
 class Notifier:
     """Keys and who waits for them. Lives on the event loop; never call it from a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns | None = None) -> None:
+        self.turns = turns or Turns()
+        """For who answers those that were woken: they go before other servers' bulk."""
         self._waiting: dict[str, set[Subscription]] = {}
         self.closed = False
 

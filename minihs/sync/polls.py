@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import trio
 
+from minihs.rooms.turns import OURS
 from minihs.store import sync_rooms
 from minihs.store.database import Database
 from minihs.sync.client_events import Viewer
@@ -43,7 +44,8 @@ class Polls:
                     subscription.watch(self._keys(viewer))
                     subscription.rearm()
                 self._typing.expire()
-                answer, is_empty, counts = await attempt()
+                with self._notifier.turns.request(OURS):
+                    answer, is_empty, counts = await attempt()
                 first_counts = first_counts or counts
                 if not is_empty or counts != first_counts or trio.current_time() >= deadline:
                     return answer

@@ -9,6 +9,7 @@ sync asks rooms for ACLs and history. So this is made first, given to rooms, and
 from __future__ import annotations
 
 from minihs.matrix.canonical import JsonObject
+from minihs.rooms.turns import Turns
 from minihs.rooms.whole import Whole
 from minihs.runtime import Runtime
 from minihs.store.database import Database
@@ -42,11 +43,11 @@ class Sync:
     by_time: ByTime
     initial_sync: InitialSync
 
-    def __init__(self, db: Database, runtime: Runtime, our_name: str) -> None:
+    def __init__(self, db: Database, runtime: Runtime, our_name: str, turns: Turns | None = None) -> None:
         self._db = db
         self._runtime = runtime
         self._our_name = our_name
-        self.notifier = Notifier()
+        self.notifier = Notifier(turns)
         db.on_commit(self.notifier.wake)
         self.facts = GroupFacts()
         self.visible_to = HostVisibility(self.facts)

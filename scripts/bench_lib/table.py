@@ -36,6 +36,7 @@ ROWS = [
     Row("inbound_per_s", "inbound PDUs", "/s", more_is_better=True, digits=0),
     Row("quiet_ms", "a quiet server's event until a client has it, p50", "ms", digits=1),
     Row("loud_factor", "the same beside a server that sends without end", "×", 2),
+    Row("loud_here_factor", "the same in the room that it sends into", "×", 2),
     Row("outbound_ms", "send until the other server has it, p50", "ms"),
     Row("outbound_1_cpu_ms", "CPU per event sent to 1 destination", "ms", 2.5, 18.5),
     Row("outbound_20_cpu_ms", "CPU per event sent to 20 destinations", "ms", 18, 60),

@@ -24,31 +24,39 @@ type Prepared = tuple[str, list[tuple[str, str]], bytes]
 
 async def fairness(subject: Subject) -> dict[str, float]:
     """From sending an event until a client's waiting /sync has brought it: alone, and beside a server that
-    sends full transactions into another room, one after the other.
+    sends full transactions, one after the other, into another room and into the same one.
     """
-    host, reader = await subject.people(2)
+    host, *readers = await subject.people(3)
     quiet, loud = await subject.peer(), await subject.peer()
-    quiet_room = await _join(subject, host, quiet)
-    loud_room = await _join(subject, host, loud)
-    await reader.join(quiet_room.room_id)
-    await reader.sync()
+    quiet_room = await _join(subject, quiet, await _make_room(host))
+    loud_room = await _join(subject, loud, await _make_room(host))
+    shared_room = await _join(subject, quiet, loud_room.room_id)
+    for reader, room in zip(readers, (quiet_room, shared_room), strict=True):
+        await reader.join(room.room_id)
+        await reader.sync()
     # Made beforehand: the noise shall cost the server's time, not that of who measures.
     noise = [_prepare(subject, loud, loud_room, number) for number in range(subject.sizes.loud_transactions)]
 
-    alone = [await _say(subject, quiet, quiet_room, reader, f"alone {n}") for n in range(subject.sizes.pings)]
-    beside: list[float] = []
+    async def median(reader: Client, room: JoinedRoom, what: str) -> float:
+        pings = range(subject.sizes.pings)
+        return statistics.median([await _say(subject, quiet, room, reader, f"{what} {n}") for n in pings])
+
+    alone = await median(readers[0], quiet_room, "alone")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_shout, subject, loud, noise)
         await trio.sleep(1.0)
-        for number in range(subject.sizes.pings):
-            beside.append(await _say(subject, quiet, quiet_room, reader, f"beside {number}"))
+        elsewhere = await median(readers[0], quiet_room, "beside")
+        await readers[1].sync()
+        here = await median(readers[1], shared_room, "among")
         nursery.cancel_scope.cancel()
-    before, under = statistics.median(alone), statistics.median(beside)
-    return {"quiet_ms": 1000 * before, "loud_factor": under / before}
+    return {"quiet_ms": 1000 * alone, "loud_factor": elsewhere / alone, "loud_here_factor": here / alone}
 
 
-async def _join(subject: Subject, host: Client, peer: Peer) -> JoinedRoom:
-    room_id = await host.create_room(preset="public_chat", room_version=VERSION)
+async def _make_room(host: Client) -> str:
+    return await host.create_room(preset="public_chat", room_version=VERSION)
+
+
+async def _join(subject: Subject, peer: Peer, room_id: str) -> JoinedRoom:
     return await JoinedRoom.join(peer, subject.server, room_id, f"@far:{peer.server_name}")
 
 
