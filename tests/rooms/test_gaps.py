@@ -154,6 +154,31 @@ async def test_asking_for_what_one_pdu_lacks_ends_some_time(
         assert inbox_of(scene.victim) == {made[-1][1]: 1}
 
 
+@pytest.mark.parametrize("given_by", ["event_auth", "event", "nobody"])
+async def test_auth_events_that_are_missing_are_asked_for(tmp_path: Path, given_by: str) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        levels = scene.forger.state["m.room.power_levels", ""]
+        draft = scene.forger.draft("m.room.member", EVE, {"membership": "join", "x": 1}, EVE)
+        member = scene.forger.seal(draft)
+        member_id = scene.forger.id_of(member)
+        said, said_id = scene.good(auth=[levels, member_id])
+
+        def refuse(*args: str) -> Any:
+            raise RemoteProtocolError("e.test", "says nothing that makes sense")
+
+        scene.answer_honestly({member_id: member} if given_by == "event" else {})
+        scene.answers["get_event_auth"] = [member] if given_by == "event_auth" else refuse
+        await scene.world.send("e.test", "v.test", [said])
+        if given_by == "nobody":  # which is no reason to reject it
+            assert inbox_of(scene.victim) == {said_id: 1}
+            assert said_id not in rows_of(scene.victim)
+        else:
+            assert rows_of(scene.victim)[said_id] == Outcome.ACCEPTED
+            kept = stored(scene.victim, member_id)
+            assert kept is not None
+            assert kept.outlier
+
+
 @pytest.mark.parametrize("single", [0, 1000])
 async def test_the_state_at_a_gap_is_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, single: int
