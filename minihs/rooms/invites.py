@@ -31,7 +31,7 @@ from minihs.rooms.placement import is_settled, missing_prevs, place_live
 from minihs.rooms.policy import Policies, policy_server_of
 from minihs.rooms.ports import LocalUsers
 from minihs.rooms.shown_state import check_shown
-from minihs.rooms.stripped import of_room, strip, stripped_state
+from minihs.rooms.stripped import of_room, stripped_state
 from minihs.store import memberships, rooms
 from minihs.store.events import Outcome
 
@@ -113,9 +113,7 @@ class Invites:
         head = self._parts.head(room_id)
         inviter = head.state(self._parts.graph).get(("m.room.member", sender))
         shown = of_room(self._parts.graph, head, [inviter] if inviter is not None else [])
-        # From version 12 on an invite shows whole events, so that the invited server can check the room's id.
-        whole = head.version.room_id_is_create_hash
-        return entry.event, head.version, [item.json if whole else strip(item) for item in shown]
+        return entry.event, head.version, [item.json for item in shown]
 
     async def _ask_to_sign(
         self, room_id: str, version: RoomVersion, event: Event, stripped: list[JsonObject], host: str

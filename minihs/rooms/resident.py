@@ -26,7 +26,7 @@ from minihs.rooms.membership import Memberships
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled
 from minihs.rooms.publish import publish
-from minihs.rooms.stripped import of_room, strip
+from minihs.rooms.stripped import of_room
 from minihs.store import event_json, memberships, rooms
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
@@ -167,9 +167,7 @@ class Resident:
             raise forbidden("Rooms of this version can't be knocked on.")
         await self._parts.tasks.run(room_id, lambda: self._take(origin, event))
         head = self._parts.head(room_id)
-        shown = of_room(self._parts.graph, head, [])
-        whole = head.version.room_id_is_create_hash
-        return {"knock_room_state": [item.json if whole else strip(item) for item in shown]}
+        return {"knock_room_state": [item.json for item in of_room(self._parts.graph, head, [])]}
 
     async def _handed_in(
         self, origin: str, room_id: str, event_id: str, pdu: object, membership: str

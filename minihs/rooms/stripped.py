@@ -23,18 +23,9 @@ MAX_STRIPPED_EVENTS = 50
 MAX_STRIPPED_BYTES = 128 * 1024
 
 
-def strip(event: Event) -> JsonObject:
-    return {
-        "type": event.type,
-        "sender": event.sender,
-        "state_key": event.state_key,
-        "content": event.content,
-    }
-
-
 def of_room(graph: Graph, head: Head, also: list[Event]) -> list[Event]:
-    """The events that an invite to, or the answer to a knock on, this room shows. The create event is
-    always there.
+    """The events that an invite to, or the answer to a knock on, this room shows: whole, so that the other
+    server can check them. The create event is always there.
     """
     state = head.state(graph)
     shown = [event for type in SHOWN_TYPES if (event := state.get((type, ""))) is not None]

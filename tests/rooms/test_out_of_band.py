@@ -205,6 +205,36 @@ async def test_an_invite_that_shows_stripped_events_or_no_create_event_is_taken(
             assert [entry for entry in world.logs if FLAWED in entry["event"]]
 
 
+@pytest.mark.parametrize("version", ["7", "11", "12"])
+async def test_what_we_show_of_a_room_are_whole_events(tmp_path: Path, version: str) -> None:
+    async with worlds(tmp_path, "v.test", "e.test") as world:
+        e, v = world.servers["e.test"], world.servers["v.test"]
+        rules = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+        room_id = await e.create(
+            EVE, {"room_version": version, "initial_state": [rules], "name": "Hall", "topic": "x"}
+        )
+        shown: dict[str, list[JsonObject]] = {}
+
+        async def see_invite(honest: Any, *args: Any) -> Any:
+            shown["invite"] = args[-1]
+            return await honest()
+
+        async def see_knock(honest: Any, *args: Any) -> Any:
+            answer = await honest()
+            shown["knock"] = answer["knock_room_state"]
+            return answer
+
+        world.hooks["v.test", "invite"], world.hooks["e.test", "send_knock"] = see_invite, see_knock
+        await e.invite(EVE, room_id, VIC)
+        await v.knock(SECOND, room_id, via=["e.test"], reason=None)
+        types = {"m.room.create", "m.room.name", "m.room.topic", "m.room.join_rules"}
+        assert {event["type"] for event in shown["knock"]} == types
+        assert {event["type"] for event in shown["invite"]} == {*types, "m.room.member"}
+        for event in shown["invite"] + shown["knock"]:
+            assert set(event["signatures"]) == {"e.test"}
+        assert not [entry for entry in world.logs if FLAWED in entry["event"]]
+
+
 async def test_of_the_answer_to_a_knock_only_what_is_the_rooms_is_shown(tmp_path: Path) -> None:
     async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
         e, v = world.servers["e.test"], world.servers["v.test"]
