@@ -208,6 +208,49 @@ async def test_what_comes_without_a_signature_is_signed_or_soft_failed(tmp_path:
         assert spam_id not in timeline_of(at.a, at.room)
 
 
+async def test_what_is_missing_needs_a_signature_and_history_does_not(tmp_path: Path) -> None:
+    """What may be new is checked however it comes; what is fetched for a client that scrolls back is not."""
+    async with worlds(tmp_path, "a.test", "b.test", "p.test") as world:
+        at = await guarded(world)
+        at.policy.refuses = "spam"
+        forger = Forger(world, "b.test", "a.test", at.room)
+        answers: dict[str, Any] = {}
+
+        def answering(verb: str) -> Any:
+            async def answer(honest: Any, asker: str, *args: Any) -> Any:
+                found = answers[verb]
+                return found(*args) if callable(found) else found
+
+            return answer
+
+        for verb in ("get_missing_events", "get_state_ids", "get_event", "backfill"):
+            world.hooks["b.test", verb] = answering(verb)
+
+        def message(body: str, prev: list[str]) -> tuple[Any, str]:
+            pdu = forger.seal(forger.draft("m.room.message", BOB, {"body": body}, prev=prev))
+            return pdu, forger.id_of(pdu)
+
+        spam, spam_id = message("spam", forger.tips)
+        child, _ = message("ham", [spam_id])
+        answers["get_missing_events"] = [spam]
+        await world.send("b.test", "a.test", [child])
+        found = stored(at.a, spam_id)
+        assert found is not None
+        assert found.outcome is Outcome.SOFT_FAILED
+
+        old, old_id = message("old spam", forger.tips)
+        root, root_id = message("ham", [old_id])
+        child, _ = message("ham", [root_id])
+        answers |= {"get_missing_events": [], "get_state_ids": forger.state_ids_answer(), "backfill": [old]}
+        answers["get_event"] = lambda event_id: {root_id: root}.get(event_id, {})
+        await world.send("b.test", "a.test", [child])
+        answers["backfill"] = [root, old]
+        assert await at.a.backfill(at.room, before=(10**9, 0), limit=10)
+        found = stored(at.a, old_id)
+        assert found is not None
+        assert found.outcome is Outcome.ACCEPTED
+
+
 async def test_a_policy_server_that_is_down_is_not_asked_about_everything(tmp_path: Path) -> None:
     async with worlds(tmp_path, "a.test", "b.test", "p.test") as world:
         at = await guarded(world)
