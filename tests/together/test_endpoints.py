@@ -175,6 +175,12 @@ async def test_an_invite_is_signed_by_both_versions(tmp_path: Path, form: str) -
         body: Any = {"room_version": "11", "event": event.json, "invite_room_state": shown}
         if form == "v1":
             body = {**event.json, "unsigned": {"invite_room_state": shown}}
+        config = f"/user/{seg(at.alice.user_id)}/account_data/m.invite_permission_config"
+        await at.alice.put(config, {"default_action": "block"})
+        status, answer = await at.ask("PUT", uri, body)
+        assert (status, answer["errcode"]) == (403, "M_INVITE_BLOCKED")
+        assert not (await at.alice.sync())["rooms"]["invite"]
+        await at.alice.put(config, {"default_action": "allow"})
         status, answer = await at.ask("PUT", uri, body)
         assert status == 200, answer
         signed = (answer[1] if form == "v1" else answer)["event"]
