@@ -158,6 +158,20 @@ async def test_a_server_that_newly_shares_a_room_is_told_to_ask(tmp_path: Path) 
         assert await query(bob, alice.user_id) == {alice.device_id: "while apart"}
 
 
+async def test_the_servers_in_a_room_are_told_of_the_devices_of_who_comes(tmp_path: Path) -> None:
+    async with scene(tmp_path) as at:
+        at.peer.on("PUT", f"{V1}/send/", {"pdus": {}})
+        anna = await at.world["one.test"].user("anna")
+        await upload(anna)
+        for _ in range(2):  # a second room with the same server is no news to it
+            await anna.join(await with_mallory(at))
+            await trio.sleep(60)
+        edus = [edu for request in at.peer.received(f"{V1}/send/") for edu in request.json.get("edus", [])]
+        updates = [edu["content"] for edu in edus if edu["edu_type"] == UPDATE]
+        assert [(content["user_id"], content["prev_id"]) for content in updates] == [(anna.user_id, [0])]
+        assert updates[0]["keys"]["keys"] == keys_of(anna)["keys"]
+
+
 async def test_what_changed_while_no_room_was_shared_is_seen_after_a_rejoin(tmp_path: Path) -> None:
     async with cluster("one.test", "two.test", folder=tmp_path) as world:
         alice, bob, room = await two(world)
