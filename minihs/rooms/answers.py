@@ -26,6 +26,9 @@ BATCH = 200
 MAX_UNDER_WAY = 30
 MAX_UNDER_WAY_OF_SERVER = 4
 """Large answers that are put together and sent at the same time."""
+MAX_SECONDS = 900.0
+"""A large answer is sent for no longer. No server waits so long for one; who reads on and on is in the way of
+those who wait."""
 PATIENCE = 20.0
 """Seconds that one waits for its turn."""
 
@@ -73,6 +76,8 @@ class EventsAnswer:
     ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     async def stream(self) -> AsyncGenerator[bytes]:
+        """In pieces. Raises BrokenResourceError for one who reads too slowly, as if they had hung up."""
+        end = trio.current_time() + MAX_SECONDS
         with self.slots.hold(self.host):
             yield canonical.dumps(self.fields)[:-1]
             comma = b"," if self.fields else b""
@@ -84,6 +89,8 @@ class EventsAnswer:
                         part = await self.db.scan(
                             partial(_joined, read=read, nids=nids[start : start + BATCH])
                         )
+                        if trio.current_time() > end:
+                            raise trio.BrokenResourceError("a large answer is read too slowly")
                         if part:
                             yield part if first else b"," + part
                             first = False

@@ -118,6 +118,29 @@ async def test_state_of_more_than_one_batch_comes_whole(
         assert ids_of(events["auth_chain"], "12") == set(ids["auth_chain_ids"])
 
 
+async def test_an_answer_that_is_read_too_slowly_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(answers, "BATCH", 1)
+    async with worlds(tmp_path, "a.test", "b.test") as world:
+        a = world.servers["a.test"]
+        room_id = await crowded_room(a)
+        await world.servers["b.test"].join(BOB, room_id, via=["a.test"])
+        last = await a.send(ALICE, room_id, "m.room.message", {"body": "x"})
+        for pause in (10, 100):
+            answer = await a.serving.state("b.test", room_id, last)
+            started, done = trio.current_time(), False
+            try:
+                async for _ in answer.stream():
+                    await trio.sleep(pause)
+                done = True
+            except trio.BrokenResourceError:
+                assert trio.current_time() - started < answers.MAX_SECONDS + 2 * pause
+            assert done is (pause == 10)
+            assert not a.serving.slots._is_full("b.test")
+            assert a.serving.slots._of_server.total() == 0
+
+
 async def test_a_server_gets_only_some_large_answers_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from minihs.testing.api import ApiClient
 from minihs.testing.servers import Cluster, cluster
 from minihs.users import presence
 from tests.together.kit import MALLORY, scene, seg, tell, with_mallory
+from tests.together.test_catch_up import watch
 
 
 async def shown(client: ApiClient, user_id: str) -> list[str]:
@@ -70,8 +71,13 @@ async def test_in_a_room_of_many_nobody_is_told(tmp_path: Path) -> None:
         carol = await world["one.test"].user("carol")
         await carol.join(room)
         await trio.sleep(5)
+        seen = watch(world, "two.test")
         await alice.sync()
+        await alice.send(room, "that says enough")
         await trio.sleep(5)
+        edus = [edu["edu_type"] for _, body in seen for edu in body.get("edus", [])]
+        assert seen
+        assert "m.presence" not in edus
         assert await shown(bob, alice.user_id) == []
         assert await state_of(bob, alice.user_id) == "offline"
 
