@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from scripts.bench_lib.scenarios import fairness, federation, joining, local, standing
+from scripts.bench_lib.scenarios import absence, crowd, fairness, federation, joining, local, standing
 from scripts.bench_lib.subject import QUICK, Sizes, Subject
 from scripts.bench_lib.table import Figures, table
 from tests.interop.kit.authority import Authority
@@ -36,7 +36,11 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "outbound": (federation.outbound, 3),
     "backfill": (federation.backfill, 3),
     "join": (joining.join, 1),
+    "partial": (joining.partial_join, 1),
     "branches": (federation.branches, 1),
+    "returning": (absence.returning, 1),
+    "unheard": (absence.unheard, 1),
+    "crowd": (crowd.crowd, 1),
     "disk": (standing.disk, 1),
 }
 

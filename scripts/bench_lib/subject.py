@@ -34,6 +34,11 @@ class Sizes:
     sync_rooms: int = 20
     disk_messages: int = 1_000
     starts: int = 3
+    missed: int = 1_000
+    crowd: int = 500  # servers in one room
+    dead: int = 100  # of them
+    crowd_messages: int = 5
+    after_seconds: float = 60.0
 
 
 QUICK = Sizes(
@@ -50,6 +55,11 @@ QUICK = Sizes(
     branch=60,
     disk_messages=200,
     starts=1,
+    missed=300,
+    crowd=60,
+    dead=12,
+    crowd_messages=3,
+    after_seconds=20.0,
 )
 
 
@@ -62,6 +72,7 @@ class Subject:
     clients: list[Client] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     _names: itertools.count[int] = field(default_factory=itertools.count)
+    _running: dict[int, tuple[trio.CancelScope, trio.Event]] = field(default_factory=dict)  # by port
 
     async def person(self) -> Client:
         client = await self.server.register(f"person{next(self._names)}")
@@ -73,9 +84,26 @@ class Subject:
 
     async def peer(self) -> Peer:
         peer = Peer(self.authority)
-        await self.nursery.start(peer.serve)
+        await self.start(peer)
         self.peers.append(peer)
         return peer
+
+    async def start(self, peer: Peer) -> None:
+        """Lets it answer; also again, after `stop`."""
+        await self.nursery.start(self._serve, peer)
+
+    async def stop(self, peer: Peer) -> None:
+        """It neither answers nor keeps a connection, and its port is free."""
+        scope, ended = self._running.pop(peer.port)
+        scope.cancel()
+        await ended.wait()
+
+    async def _serve(self, peer: Peer, *, task_status: trio.TaskStatus[None]) -> None:
+        ended = trio.Event()
+        with trio.CancelScope() as scope:
+            self._running[peer.port] = scope, ended
+            await peer.serve(task_status=task_status)
+        ended.set()
 
     async def hang_up(self) -> None:
         for client in self.clients:

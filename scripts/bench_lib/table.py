@@ -50,7 +50,32 @@ ROWS = [
     Row("join_10000_total_cpu_s", "join of 10,000 members: CPU with what follows", "s"),
     Row("join_1000_wall_s", "join of 1,000 members: until answered", "s"),
     Row("join_10000_wall_s", "join of 10,000 members: until answered", "s"),
+    *(
+        Row(f"partial_{members}_{key}", title.format(members=f"{members:,}"), unit, digits=digits)
+        for members in (1_000, 10_000)
+        for key, title, unit, digits in (
+            ("wall_s", "join of {members} members that are left out: until answered", "s", 2),
+            ("cpu_s", "the same: CPU", "s", 2),
+            ("whole_wall_s", "the same: until all members are known", "s", 2),
+            ("whole_cpu_s", "the same: CPU", "s", 2),
+            ("peak_mib", "the same: peak memory", "MiB", 0),
+        )
+    ),
     Row("branches_cpu_s", "{branch} + {branch} state events on two branches, merged: CPU", "s", 0.5, 36.5),
+    Row("returning_s", "a server back from {missed} messages, until it has the newest", "s"),
+    Row("returning_cpu_s", "the same: CPU", "s"),
+    Row("returning_given", "the same: messages that it was given", "", digits=0),
+    Row("unheard_s", "{missed} events while we were down, until a client has paged to the first", "s"),
+    Row("unheard_cpu_s", "the same: CPU", "s"),
+    Row(
+        "crowd_first_s", "{crowd} servers, {dead} just died: until the last of the living has a message", "s"
+    ),
+    Row("crowd_first_cpu_ms", "the same: CPU", "ms", digits=0),
+    Row("crowd_s", "the next messages, p50", "s"),
+    Row("crowd_cpu_ms", "the same: CPU per message", "ms", digits=0),
+    Row("crowd_peak_mib", "the same: peak memory", "MiB", digits=0),
+    Row("crowd_knocks", "connections to the {dead} in the {after_seconds:g} s after", "/min", digits=0),
+    Row("crowd_after_cpu_percent", "the same: CPU", "%", digits=1),
     Row("initial_sync_first_ms", "initial /sync, {sync_rooms} rooms, the first", "ms", digits=0),
     Row("initial_sync_ms", "the same, p50 of the next", "ms", ratio_budget=1 / 6, digits=1),
     Row("first_window_ms", "first window of sliding sync, {sync_rooms} rooms, p50", "ms", digits=1),

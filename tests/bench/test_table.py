@@ -67,4 +67,4 @@ def test_every_figure_has_one_line() -> None:
 
     assert len(table(figures, dataclasses.asdict(QUICK)).splitlines()) == len(ROWS) + 2
     assert len(figures) == len(ROWS)
-    assert len(SCENARIOS) == 11
+    assert len(SCENARIOS) == 15

@@ -90,7 +90,7 @@ async def _outbound(subject: Subject, destinations: int, count: int) -> dict[str
         with wall_clock(span):
             await host.say(room_id, text)
             for peer in peers:
-                await peer.wait_until(lambda peer=peer: _has(peer, text))  # type: ignore[misc]  # a default binds it
+                await peer.wait_until(lambda peer=peer: has_text(peer, text))  # type: ignore[misc]  # a default binds it
         return span.wall
 
     await deliver("warming up")
@@ -101,7 +101,7 @@ async def _outbound(subject: Subject, destinations: int, count: int) -> dict[str
     return {"cpu": span.cpu / count, "wall": statistics.median(taken)}
 
 
-def _has(peer: Peer, text: str) -> bool:
+def has_text(peer: Peer, text: str) -> bool:
     wanted = f'"body":"{text}"'.encode()
     return any(wanted in transaction.body for transaction in reversed(peer.transactions))
 

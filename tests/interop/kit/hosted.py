@@ -16,6 +16,7 @@ from minihs.matrix.event import Event, build_event
 from minihs.matrix.ids import domain_of
 from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
 from minihs.testing.events import RoomFactory, signing_key_of
+from tests.interop.kit.past import Past, auth_chain, pdus
 
 if TYPE_CHECKING:
     from tests.interop.kit.homeserver import Homeserver
@@ -26,23 +27,37 @@ type Key = tuple[str, str]
 
 
 class HostedRoom:
-    """A room that only the peer's own users are in, ready to be joined from outside."""
+    """A room without users of the server under test, ready to be joined from outside. With `omits_members`
+    its members are left out of a join for whoever asks for that."""
 
-    def __init__(self, factory: RoomFactory) -> None:
+    def __init__(self, factory: RoomFactory, *, omits_members: bool = False) -> None:
         assert factory.room_id is not None
         self.factory = factory
         self.room_id = factory.room_id
         self.version = factory.version
-        self._frozen: bytes | None = None
+        self.past = Past(factory.events, self._state_before)
+        self.partial_joins = 0
+        self._omits_members = omits_members
+        self._frozen: dict[bool, bytes] = {}
 
     def freeze(self) -> None:
-        """Writes the large part of the send_join answer now, so that no later join waits for it."""
-        state = list(self.factory.state.values())
-        chain = _auth_chain(state, self.factory)
-        self._frozen = b'"auth_chain":%b,"state":%b' % (
-            canonical.dumps([event.json for event in chain]),
-            canonical.dumps([event.json for event in state]),
-        )
+        """Writes the large part of the send_join answers now, so that no later join waits for it."""
+        state = self.factory.state.items()
+        servers = {domain_of(user) for kind, user in self.factory.state if kind == "m.room.member"}
+        for omitted in {False, self._omits_members}:
+            told = [event for key, event in state if not (omitted and key[0] == "m.room.member")]
+            large = {
+                b"auth_chain": pdus(auth_chain(told, self.factory.events)),
+                b"members_omitted": canonical.dumps(omitted),
+                b"servers_in_room": canonical.dumps(sorted(servers)),
+                b"state": pdus(told),
+            }
+            self._frozen[omitted] = b",".join(b'"%b":%b' % (name, value) for name, value in large.items())
+
+    def _state_before(self, event_id: str) -> dict[Key, Event]:
+        """Before a join from outside, which the factory doesn't have, it is the present one."""
+        event = self.factory.events.get(event_id)
+        return self.factory.state if event is None else self.factory.state_before(event.prev_events)
 
     def template(self, user_id: str) -> JsonObject:
         content: JsonObject = {"membership": "join"}
@@ -65,23 +80,12 @@ class HostedRoom:
         }
         return {"room_version": self.version.version, "event": event}
 
-    def send_join(self, pdu: JsonObject, origin: str) -> bytes:
-        if self._frozen is None:
+    def send_join(self, pdu: JsonObject, origin: str, *, omit_members: bool) -> bytes:
+        if not self._frozen:
             self.freeze()
-        assert self._frozen is not None
-        rest = {"event": pdu, "origin": origin, "members_omitted": False, "servers_in_room": [origin]}
-        return b"{" + self._frozen + b"," + canonical.dumps(rest)[1:]
-
-
-def _auth_chain(state: Sequence[Event], factory: RoomFactory) -> list[Event]:
-    seen: dict[str, Event] = {}
-    todo = [event_id for event in state for event_id in event.auth_events]
-    while todo:
-        event_id = todo.pop()
-        if event_id not in seen:
-            seen[event_id] = factory.events[event_id]
-            todo += seen[event_id].auth_events
-    return list(seen.values())
+        omitted = omit_members and self._omits_members
+        self.partial_joins += omitted
+        return b"{" + self._frozen[omitted] + b"," + canonical.dumps({"event": pdu, "origin": origin})[1:]
 
 
 class JoinedRoom:
@@ -92,6 +96,8 @@ class JoinedRoom:
         self.room_id = room_id
         self.version = version
         self.state: dict[Key, Event] = {}
+        self.older: dict[str, Event] = {}
+        """What was told at the join."""
         self.tip: Event | None = None
 
     @classmethod
@@ -119,13 +125,23 @@ class JoinedRoom:
         )
         path = f"/_matrix/federation/v2/send_join/{room}/{quote(event.event_id, safe='')}"
         answer = await peer.ask(server, "PUT", path, event.json)
+        for pdu in answer["auth_chain"]:
+            joined._keep(Event.from_wire(pdu, version))
         for pdu in answer["state"]:
-            joined._put(Event.from_wire(pdu, version))
+            joined._put(joined._keep(Event.from_wire(pdu, version)))
         joined._put(event)
         joined.tip = event
         peer.events[event.event_id] = event
         peer.known_versions[room_id] = version
         return joined
+
+    def tell_past(self) -> None:
+        """From now on the peer answers for the room's past, since its join, which left the state as it is."""
+        self.peer.pasts[self.room_id] = Past(self.peer.events | self.older, lambda _: self.state)
+
+    def _keep(self, event: Event) -> Event:
+        self.older[event.event_id] = event
+        return event
 
     def _put(self, event: Event) -> None:
         if event.key is not None:

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import h11
 import trio
@@ -28,6 +28,7 @@ from tests.interop.kit.authority import Authority
 from tests.interop.kit.homeserver import Homeserver
 from tests.interop.kit.hosted import HostedRoom
 from tests.interop.kit.http import HttpClient, Response
+from tests.interop.kit.past import Past
 from tests.interop.kit.ports import free_port
 
 type JsonObject = dict[str, Any]
@@ -35,6 +36,7 @@ type Answer = tuple[int, bytes]
 FAR_FUTURE_MS = 4_000_000_000_000
 V1 = "/_matrix/federation/v1"
 V2 = "/_matrix/federation/v2"
+NOT_FOUND: Answer = (404, b'{"errcode":"M_NOT_FOUND","error":"The peer does not know that."}')
 
 
 class Refused(Exception):
@@ -57,6 +59,7 @@ class Peer:
     port: int = field(default_factory=free_port)
     transactions: list[Transaction] = field(default_factory=list)
     rooms: dict[str, HostedRoom] = field(default_factory=dict)
+    pasts: dict[str, Past] = field(default_factory=dict)  # room -> answers to state, backfill and the like
     known_versions: dict[str, RoomVersion] = field(default_factory=dict)
     events: dict[str, Event] = field(default_factory=dict)  # answers to /event and /get_missing_events
     on_transaction: Callable[[Transaction], Awaitable[int]] | None = None  # the status to answer with
@@ -72,6 +75,7 @@ class Peer:
 
     def host(self, room: HostedRoom) -> None:
         self.rooms[room.room_id] = room
+        self.pasts[room.room_id] = room.past
         self.known_versions[room.room_id] = room.version
 
     # -- asking
@@ -218,7 +222,8 @@ class Peer:
             await trio.aclose_forcefully(stream)
 
     async def _answer(self, method: str, target: str, body: bytes) -> Answer:
-        path = target.partition("?")[0]
+        path, _, asked = target.partition("?")
+        query = parse_qs(asked)
         parts = [unquote(part) for part in path.split("/")[2:]]
         match method, *parts:
             case "GET", "key", "v2", "server", *_:
@@ -230,18 +235,40 @@ class Peer:
             case "GET", "federation", "v1", "make_join", room_id, user_id if room_id in self.rooms:
                 return _json(self.rooms[room_id].template(user_id))
             case "PUT", "federation", "v2", "send_join", room_id, _ if room_id in self.rooms:
-                return 200, self.rooms[room_id].send_join(json.loads(body), self.server_name)
-            case "GET", "federation", "v1", "event", event_id if event_id in self.events:
-                return _json({"origin": self.server_name, "pdus": [self.events[event_id].json]})
+                omit = query.get("omit_members") == ["true"]
+                return 200, self.rooms[room_id].send_join(
+                    json.loads(body), self.server_name, omit_members=omit
+                )
+            case "GET", "federation", "v1", "event", event_id if (event := self._event(event_id)) is not None:
+                return _json({"origin": self.server_name, "pdus": [event.json]})
             case "POST", "federation", "v1", "get_missing_events", _:
                 return _json({"events": self._missing(json.loads(body))})
+            case "GET", "federation", "v1", verb, room_id, *rest if room_id in self.pasts:
+                return self._tell_past(self.pasts[room_id], verb, rest, query)
             case "GET", "federation", "v1", "query", "profile":
                 return _json({"displayname": "somebody"})
             case "GET", "federation", "v1", "user", "devices", user_id:
                 return _json({"user_id": user_id, "stream_id": 1, "devices": []})
             case "POST", "federation", "v1", "user", "keys", "query":
                 return _json({"device_keys": {}})
-        return 404, b'{"errcode":"M_NOT_FOUND","error":"The peer does not know that."}'
+        return NOT_FOUND
+
+    def _event(self, event_id: str) -> Event | None:
+        known = [self.events, *(past.events for past in self.pasts.values())]
+        return next((events[event_id] for events in known if event_id in events), None)
+
+    def _tell_past(self, past: Past, verb: str, rest: list[str], query: dict[str, list[str]]) -> Answer:
+        match verb, *rest:
+            case ["state"]:
+                return 200, past.state(query["event_id"][0])
+            case ["state_ids"]:
+                return _json(past.state_ids(query["event_id"][0]))
+            case ["event_auth", event_id] if event_id in past.events:
+                return _json(past.auth_of(event_id))
+            case ["backfill"]:
+                found = past.before(query["v"], int(query["limit"][0]))
+                return _json({"origin": self.server_name, "origin_server_ts": 0, "pdus": found})
+        return NOT_FOUND
 
     async def _take(self, transaction: Transaction) -> Answer:
         status = await self.on_transaction(transaction) if self.on_transaction is not None else 200
