@@ -105,12 +105,15 @@ class Pools:
         return recent and len(self._entries) <= MAX_POOLS
 
     async def _close_unused(self) -> None:
-        for destination, entry in list(self._entries.items()):
-            if self._is_kept(entry):
-                break
+        entries = list(self._entries.items())
+        if len(entries) > MAX_POOLS:
+            # Servers that don't answer must not push out connections to those that do.
+            entries.sort(key=lambda each: each[1].pool.is_open)
+        for destination, entry in entries:
             # (Closing others may have taken a moment: it must still be this one.)
-            if not entry.users and self._entries.get(destination) is entry:
-                await self._retire(destination)
+            if self._is_kept(entry) or entry.users or self._entries.get(destination) is not entry:
+                continue
+            await self._retire(destination)
 
     async def _retire(self, destination: str) -> None:
         entry = self._entries.pop(destination)

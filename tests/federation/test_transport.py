@@ -327,6 +327,25 @@ async def test_pools_have_an_end_and_unused_ones_are_closed(
     assert len(us.pools) == 1
 
 
+async def test_servers_that_do_not_answer_push_out_no_connection(
+    us: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools_module, "MAX_POOLS", 5)
+    peers = [ScriptedPeer(us.internet, f"p{number}.test", clock=us.clock) for number in range(10)]
+    for each in peers:
+        each.on("GET", "/", {})
+    living, dead = peers[:4], peers[4:]
+    for each in dead:
+        each.host.down()
+    for each in living:
+        await us.client.get_json(each.name, "/x")
+    for each in dead:
+        with pytest.raises(Unreachable):
+            await us.client.get_json(each.name, "/x")
+        assert len(us.pools) <= 5
+    assert [each.name for each in peers if us.pools.is_connected(each.name)] == [each.name for each in living]
+
+
 async def test_a_pool_in_use_is_not_closed_under_its_user(
     us: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
