@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass, field
 from enum import Enum
 
 from minihs.federation.transaction import Batch
@@ -32,6 +34,7 @@ class Sender:
         "fleeting",
         "fleeting_next",
         "greets",
+        "heard",
         "host",
         "more",
         "retry_at",
@@ -59,6 +62,8 @@ class Sender:
         """It is known that no attempt was made to send what comes next: it may go together."""
         self.backoff_ms = 0
         self.retry_at = 0
+        self.heard = False
+        """It spoke to us since it failed."""
         self.error = ""
 
     @property
@@ -95,6 +100,20 @@ class Sender:
     def __repr__(self) -> str:
         pause = "" if self.state is State.SENDING else f" {duration(self.backoff_ms)} ({self.error})"
         return f"<Sender {self.host}: {self.state.value}{pause}>"
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """Destinations of one kind: those that wait for a task, and how many have one."""
+
+    most: int
+    waiting: deque[Sender] = field(default_factory=deque)
+    active: int = 0
+
+    @property
+    def is_clear(self) -> bool:
+        """The first that waits may go."""
+        return bool(self.waiting) and self.active < self.most
 
 
 def duration(milliseconds: float) -> str:

@@ -31,14 +31,14 @@ The policy, which the code follows:
 - After an absence, those who share a room with us are sent an empty transaction if there is nothing else for
   them: who gave us up tries again.
 - After a restart, destinations with work start spread over up to a minute, those that answered last first. At
-  most 40 destinations that we have no connection to are tried at the same time, and 200 in all.
+  most 40 destinations that we have no connection to are tried at the same time, and 200 in all. Those that
+  failed the last time have 20 places of their own: each may hold one until its time is over.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Collection
 from typing import Protocol
 
@@ -46,7 +46,7 @@ import structlog
 import trio
 
 from minihs.federation.outgoing import Outgoing
-from minihs.federation.sender import Sender, State
+from minihs.federation.sender import Lane, Sender, State
 from minihs.federation.transaction import Batch
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
@@ -66,7 +66,7 @@ MAX_KEPT_BYTES = 32 * 1024 * 1024
 """Bytes of transactions that wait to be sent again, of all destinations together."""
 
 TIMEOUT = 60.0
-MAX_ACTIVE, MAX_UNCONNECTED = 200, 40
+MAX_ACTIVE, MAX_UNCONNECTED, MAX_FAILING = 200, 40, 20
 LONGEST_SLEEP = 3600.0
 """Seconds after which the wall clock is looked at again: it may have been set."""
 RESTART_SPREAD = 60.0
@@ -96,9 +96,8 @@ class Senders:
         self._runtime = runtime
         self._client = client
         self._senders: dict[str, Sender] = {}
-        self._ready: deque[Sender] = deque()
-        self._ready_unconnected: deque[Sender] = deque()
-        self._active = self._active_unconnected = 0
+        self._connected, self._unconnected = Lane(MAX_ACTIVE), Lane(MAX_UNCONNECTED)
+        self._failing = Lane(MAX_FAILING)
         self._retries: list[tuple[int, int, Sender]] = []
         self._retry_count = itertools.count()
         self._retry_news = trio.Event()
@@ -109,6 +108,10 @@ class Senders:
 
     def __repr__(self) -> str:
         return f"<Senders: {len(self._senders)} destinations, {self._active} sending>"
+
+    @property
+    def _active(self) -> int:
+        return self._connected.active + self._unconnected.active + self._failing.active
 
     # -- for operators --
 
@@ -189,7 +192,13 @@ class Senders:
     def heard_from(self, host: str) -> None:
         """The server sent us a rightly signed request: it is up, whatever happened before."""
         sender = self._senders.get(host)
+        if sender is not None:
+            sender.heard = True
         if sender is not None and sender.state is State.SENDING:
+            if sender.backoff_ms and sender in self._failing.waiting:
+                self._failing.waiting.remove(sender)
+                self._unconnected.waiting.append(sender)
+                self._start_ready()
             return
         row = destinations.get(self._db.read, host)
         if row is not None and row.retry_at is not None and self._nursery is not None:
@@ -241,40 +250,40 @@ class Senders:
         """Give it a task as soon as there is room for one."""
         if not sender.running:
             sender.running = True
-            connected = self._client.is_connected(sender.host)
-            (self._ready if connected else self._ready_unconnected).append(sender)
+            self._lane(sender).waiting.append(sender)
             self._start_ready()
+
+    def _lane(self, sender: Sender) -> Lane:
+        if self._client.is_connected(sender.host):
+            return self._connected
+        return self._failing if sender.backoff_ms and not sender.heard else self._unconnected
 
     def _start_ready(self) -> None:
         while self._nursery is not None and self._active < MAX_ACTIVE:
-            if self._ready:
-                self._nursery.start_soon(self._work, self._ready.popleft(), True)
-            elif self._ready_unconnected and self._active_unconnected < MAX_UNCONNECTED:
-                self._active_unconnected += 1
-                self._nursery.start_soon(self._work, self._ready_unconnected.popleft(), False)
-            else:
+            clear = (lane for lane in (self._connected, self._unconnected, self._failing) if lane.is_clear)
+            if (lane := next(clear, None)) is None:
                 return
-            self._active += 1
+            lane.active += 1
+            self._nursery.start_soon(self._work, lane.waiting.popleft(), lane)
 
-    async def _work(self, sender: Sender, connected: bool) -> None:
+    async def _work(self, sender: Sender, lane: Lane) -> None:
         """Send what there is; end when there is nothing more, or the destination fails."""
         try:
             going = True
             while going:
                 # Whatever came since the last look has set `more`.
                 going = await self._step(sender) and (sender.has_work or sender.more)
-                if going and not connected:
-                    connected = True
-                    self._active_unconnected -= 1
+                if going and lane is not self._connected:
+                    lane.active -= 1
+                    lane = self._connected
+                    lane.active += 1
                     self._start_ready()
         except Exception as error:  # the boundary of one destination: the others go on
             log.error("a sender failed", destination=sender.host, exc_info=error)
             await self._fail(sender, f"internal error: {type(error).__name__}")
         finally:
             sender.running = False
-            self._active -= 1
-            if not connected:
-                self._active_unconnected -= 1
+            lane.active -= 1
             self._start_ready()
         if sender.state is State.SENDING:
             if sender.more or sender.has_work:
@@ -337,7 +346,7 @@ class Senders:
         sender.backoff_ms = min(max(FIRST_PAUSE_MS, sender.backoff_ms * 2), longest)
         pause = int(sender.backoff_ms * self._runtime.random.uniform(0.8, 1.2))
         pause = max(pause, min(asked_ms, LONGEST_ASKED_MS))
-        sender.error = error[:500]
+        sender.error, sender.heard = error[:500], False
         sender.more = True
         sender.state = State.BACKING_OFF
         if pause >= PARK_MS:

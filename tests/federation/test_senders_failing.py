@@ -202,6 +202,35 @@ async def test_a_dead_server_does_not_hold_up_the_others(world: World) -> None:
         assert all(world.got(host) == ["x"] for host in world.connected)
 
 
+async def test_servers_that_stay_dead_do_not_hold_up_a_new_one_nor_one_that_came_back(world: World) -> None:
+    dead = [f"dead{number}.test" for number in range(200)]
+    for host in dead:
+        world.answers[host] = lambda sent: 1000.0
+    async with running(world) as parts:
+        await world.send("x", *dead)
+        await trio.sleep(600)  # each has failed, and all of them are tried again and again
+        assert world.got(dead[0]).count("x") >= 2
+        world.most_at_once = 0
+        await trio.sleep(60)
+        assert world.most_at_once == senders.MAX_FAILING
+        await world.send("y", "new.test")
+        await trio.sleep(2)
+        assert world.got("new.test") == ["y"]
+        for host in (parts._failing.waiting[-1].host, await pausing(parts)):
+            del world.answers[host]
+            parts.heard_from(host)
+            await trio.sleep(2)
+            assert parts.state_of(host) == f"{host}: idle, 0 PDUs and 0 EDUs wait"
+
+
+async def pausing(parts: senders.Senders) -> str:
+    """A destination that waits to be tried again."""
+    while True:
+        for host in parts.failing():
+            return host
+        await trio.sleep(1)
+
+
 async def test_so_many_new_connections_are_made_at_once_and_no_more(world: World) -> None:
     hosts = [f"h{number}.test" for number in range(200)]
     world.delay = 1
