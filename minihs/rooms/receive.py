@@ -79,7 +79,12 @@ class Receiver:
         while True:
             self._news = trio.Event()
             now, next_due = self._parts.now(), None
-            for room_id, due in inbox.rooms_waiting(self._parts.db.read):
+            waiting = inbox.rooms_waiting(self._parts.db.read)
+            latest = now + 2 * DEFER_MAX_MS
+            if any(due > latest for _, due in waiting):  # the clock was set back
+                await self._parts.db.write(lambda tx, latest=latest: inbox.hasten_later_than(tx, latest))
+                continue
+            for room_id, due in waiting:
                 if due <= now:
                     self.room_has_work(room_id)
                 else:

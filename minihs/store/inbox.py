@@ -189,6 +189,11 @@ def hasten(tx: Tx, seqs: Iterable[int]) -> None:
         tx.execute("UPDATE inbox SET not_before = 0 WHERE seq = ?", (seq,))
 
 
+def hasten_later_than(tx: Tx, ms: int) -> None:
+    """PDUs that are to wait until after that time are due now."""
+    tx.execute("UPDATE inbox SET not_before = 0 WHERE kind = 0 AND not_before > ?", (ms,))
+
+
 def hasten_room(tx: Tx, room_id: str) -> None:
     """What all deferred PDUs of a room waited for has come."""
     tx.execute("UPDATE inbox SET not_before = 0 WHERE room_id = ? AND kind = 0", (room_id,))

@@ -59,6 +59,19 @@ async def test_a_deferred_pdu_is_tried_again_after_a_while_and_a_restart(tmp_pat
         assert timeline_of(scene.victim, scene.room_id)[-2:] == [parent_id, child_id]
 
 
+async def test_a_clock_that_is_set_back_does_not_hold_up_deferred_pdus(tmp_path: Path) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        scene.answer_honestly({})
+        parent, parent_id = scene.good()
+        child, child_id = scene.good(prev=[parent_id])
+        await scene.world.send("e.test", "v.test", [child])
+        assert inbox_of(scene.victim) == {child_id: 1}
+        scene.world.clock.ms -= 400 * 24 * 3600_000
+        scene.answers["get_missing_events"] = [parent]
+        await scene.world.wait(60)
+        assert inbox_of(scene.victim) == {}
+
+
 async def test_a_pdu_whose_parents_never_come_is_given_up_some_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
