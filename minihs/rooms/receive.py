@@ -9,6 +9,7 @@ makes this code fail is set aside after some tries, and the others go on.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import structlog
 import trio
@@ -82,7 +83,7 @@ class Receiver:
             waiting = inbox.rooms_waiting(self._parts.db.read)
             latest = now + 2 * DEFER_MAX_MS
             if any(due > latest for _, due in waiting):  # the clock was set back
-                await self._parts.db.write(lambda tx, latest=latest: inbox.hasten_later_than(tx, latest))
+                await self._parts.db.write(partial(inbox.hasten_later_than, ms=latest))
                 continue
             for room_id, due in waiting:
                 if due <= now:
