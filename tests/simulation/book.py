@@ -83,6 +83,18 @@ class Book:
                 tips.add(event.event_id)
         return sum(stored.outcome is Outcome.SOFT_FAILED for stored in live)
 
+    def check_own(self, holding: Holding) -> None:
+        """What the server made is built on events that it had accepted. (A membership may have been made by
+        another server, for a user of this one who was not in the room.)"""
+        held = self._held[holding.name]
+        for stored in held.values():
+            event = stored.event
+            if domain(event.sender) == holding.name and event.type != "m.room.member" and not stored.outlier:
+                parents = [held[prev_id] for prev_id in event.prev_events if prev_id in held]
+                assert all(parent.outlier or parent.outcome is Outcome.ACCEPTED for parent in parents), (
+                    f"built on what was not accepted: {_told(holding, stored)}"
+                )
+
     def check_redactions(self, holding: Holding) -> int:
         """The server has redacted what somebody asked for who may, and nothing else. Returns how much."""
         held = self._held[holding.name]

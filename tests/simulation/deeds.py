@@ -70,7 +70,7 @@ class Deeds:
             self.ban: 3,
             self.unban: 4,
             self.redact: 5,
-            self.forge: 5,
+            self.forge: 6,
         }
         self.of_power: set[Deed] = {
             self.topic,
@@ -162,7 +162,7 @@ class Deeds:
     async def forge(self, person: ApiClient, target: str) -> str:
         """Not by the client API: the target's server lies in the target's name."""
         if self.crowd.world[domain_of(target)].is_running:
-            return await forge(self.crowd, self.random, target)
+            return await forge(self.crowd, self.random, target, self._recent)
         return ""
 
     # -- what the room is like --

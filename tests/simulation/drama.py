@@ -174,6 +174,7 @@ async def _inspect(
         assert ending.states[name] == should_be, f"{name} has another state than the rules lead to"
         check_inbox_is_empty(holding)
         check_extremities(holding, last)
+        book.check_own(holding)
         ending.redacted += book.check_redactions(holding)
         ending.judged += book.check_verdicts(holding)
         if name in watchers:  # the others were away for a while

@@ -8,6 +8,7 @@ reject.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,10 +17,15 @@ from minihs.matrix.auth_rules import auth_types_for
 from minihs.matrix.event import Event, build_event
 from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.ids import domain_of
-from minihs.store import events, rooms
+from minihs.store import events as event_store
+from minihs.store import rooms
+from minihs.store.events import Outcome
 from minihs.web.services import Services
+from tests.matrix.oracle_auth import State, allowed
 from tests.simulation.crowd import Crowd
 from tests.simulation.inspection import Holding, StateIds
+
+TRIES = 20
 
 type Lie = tuple[str, dict[str, Any], str | None]
 """Type, content and state key of an event."""
@@ -41,18 +47,19 @@ def lies(crowd: Crowd, user_id: str) -> list[Lie]:
     ]
 
 
-async def forge(crowd: Crowd, chance: random.Random, user_id: str) -> str:
+async def forge(crowd: Crowd, chance: random.Random, user_id: str, recent: Sequence[str]) -> str:
     """Tell some of the others one lie in a user's name. Returns its event id, or "" if the user's server is
-    not in the room."""
+    not in the room. `recent`: events that it might redact."""
     name = domain_of(user_id)
     services = crowd.world[name].server.services
     room = rooms.get(services.db.read, crowd.room_id)
     if room is None or not room.resident or room.state_group is None:
         return ""
     holding = Holding.of(crowd.world, name, crowd.room_id)
-    event = _sign(
-        services, holding, holding.state(room.state_group), user_id, chance.choice(lies(crowd, user_id))
-    )
+    said = lies(crowd, user_id)
+    if recent:
+        said.append(("m.room.redaction", {"redacts": chance.choice(recent)}, None))
+    event = _cunning(services, holding, holding.state(room.state_group), chance, user_id, said)
     transaction = {
         "origin": name,
         "origin_server_ts": event.origin_server_ts,
@@ -68,9 +75,30 @@ async def forge(crowd: Crowd, chance: random.Random, user_id: str) -> str:
     return event.event_id
 
 
-def _sign(services: Services, holding: Holding, state: StateIds, user_id: str, lie: Lie) -> Event:
-    """Right in all but what it says: built on the newest events, citing what it should."""
+def _cunning(
+    services: Services, holding: Holding, now: StateIds, chance: random.Random, user_id: str, said: list[Lie]
+) -> Event:
+    """One of the lies, and if some try finds any, one that the events which it cites allow: the state before
+    it alone refuses it. Otherwise a plain one."""
+    held = holding.events()
+    current = {key: held[event_id].event for key, event_id in now.items()}
+    ever: dict[tuple[str, str], list[Event]] = {}
+    for _, stored in sorted(held.items()):
+        if stored.event.key is not None and stored.outcome is Outcome.ACCEPTED:
+            ever.setdefault(stored.event.key, []).append(stored.event)
+    for _ in range(TRIES):
+        once_true = {key: chance.choice(events) for key, events in ever.items()}
+        event = _sign(services, holding, once_true, user_id, chance.choice(said))
+        if allowed(event, once_true) and not allowed(event, current):
+            return event
+    return _sign(services, holding, current, user_id, chance.choice(said))
+
+
+def _sign(services: Services, holding: Holding, state: State, user_id: str, lie: Lie) -> Event:
+    """Right in all but what it says: built on the newest events, citing what such an event should."""
     type, content, state_key = lie
+    content, redacts = content.copy(), content.get("redacts")
+    content.pop("redacts", None)
     tips = sorted(holding.extremities())[:10]
     version = holding.version
     cited = auth_types_for(version, type=type, sender=user_id, state_key=state_key, content=content)
@@ -81,10 +109,11 @@ def _sign(services: Services, holding: Holding, state: StateIds, user_id: str, l
         sender=user_id,
         content=content,
         state_key=state_key,
-        depth=1 + max(stored.event.depth for stored in events.get_many(holding.db, tips).values()),
+        depth=1 + max(stored.event.depth for stored in event_store.get_many(holding.db, tips).values()),
         prev_events=tips,
-        auth_events=[state[key] for key in cited if key in state],
+        auth_events=[state[key].event_id for key in cited if key in state],
         origin_server_ts=services.runtime.clock.now_ms(),
+        redacts=redacts,
         server_name=holding.name,
         key=services.signing_key,
     )
