@@ -35,7 +35,7 @@ def lies(crowd: Crowd, user_id: str) -> list[Lie]:
     """What few may do. (Who may after all has told the truth, and the rules say so.)"""
     member, host = "m.room.member", crowd.host.user_id
     return [
-        ("m.room.message", {"body": "I am not in the room"}, None),
+        ("m.room.message", {"said": "I am not in the room"}, None),
         ("m.room.power_levels", {"users": {user_id: 100}}, ""),
         ("m.room.join_rules", {"join_rule": "public"}, ""),
         ("m.room.topic", {"topic": "mine"}, ""),
