@@ -26,6 +26,7 @@ from tests.simulation.crowd import Crowd
 from tests.simulation.inspection import Holding, StateIds
 
 TRIES = 20
+"""At a lie that its own auth events allow."""
 
 type Lie = tuple[str, dict[str, Any], str | None]
 """Type, content and state key of an event."""
@@ -97,8 +98,6 @@ def _cunning(
 def _sign(services: Services, holding: Holding, state: State, user_id: str, lie: Lie) -> Event:
     """Right in all but what it says: built on the newest events, citing what such an event should."""
     type, content, state_key = lie
-    content, redacts = content.copy(), content.get("redacts")
-    content.pop("redacts", None)
     tips = sorted(holding.extremities())[:10]
     version = holding.version
     cited = auth_types_for(version, type=type, sender=user_id, state_key=state_key, content=content)
@@ -107,13 +106,13 @@ def _sign(services: Services, holding: Holding, state: State, user_id: str, lie:
         room_id=holding.room_id,
         type=type,
         sender=user_id,
-        content=content,
+        content={name: value for name, value in content.items() if name != "redacts"},
         state_key=state_key,
         depth=1 + max(stored.event.depth for stored in event_store.get_many(holding.db, tips).values()),
         prev_events=tips,
         auth_events=[state[key].event_id for key in cited if key in state],
         origin_server_ts=services.runtime.clock.now_ms(),
-        redacts=redacts,
+        redacts=content.get("redacts"),
         server_name=holding.name,
         key=services.signing_key,
     )
