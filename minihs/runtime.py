@@ -24,6 +24,16 @@ class Clock(Protocol):
         ...
 
 
+EARLIEST_PLAUSIBLE_MS = 1_704_067_200_000
+"""2024-01-01."""
+
+
+def is_plausible(now_ms: int) -> bool:
+    """Small boards wake up in 1970. By such a clock keys can't be judged, and what is signed would bear that
+    date for ever."""
+    return now_ms >= EARLIEST_PLAUSIBLE_MS
+
+
 class Randomness(Protocol):
     """Unpredictable bytes for secrets and identifiers, and numbers for jitter."""
 

@@ -17,9 +17,8 @@ import trio
 from minihs.cli import settings
 from minihs.cli.logs import set_up_logs
 from minihs.config import Config
-from minihs.runtime import Runtime
+from minihs.runtime import Runtime, is_plausible
 from minihs.server import Server
-from minihs.web.app import EARLIEST_PLAUSIBLE_MS
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +43,10 @@ def serve(path: Path | None, log_level: str) -> int:
             file=sys.stderr,
         )
     raise_file_limit()
-    if Runtime().clock.now_ms() < EARLIEST_PLAUSIBLE_MS:
+    if not is_plausible(Runtime().clock.now_ms()):
         log.error(
-            "the clock is wrong: it shows a time before 2024. Other servers are refused until it is right."
+            "the clock is wrong: it shows a time before 2024. Until it is right other servers are refused, "
+            "and nothing can be said in rooms."
         )
     spare_the_collector()
     trio.run(run, config)

@@ -58,7 +58,7 @@ def build(
             depth=min(depth, MAX_DEPTH),
             prev_events=prevs,
             auth_events=auths,
-            origin_server_ts=parts.now() if ts is None else ts,
+            origin_server_ts=parts.time_to_sign() if ts is None else ts,
             redacts=redacts,
             server_name=parts.our_name,
             key=parts.signing_key,

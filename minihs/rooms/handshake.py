@@ -120,7 +120,7 @@ def own_member_event(
             depth=template.depth,
             prev_events=template.prev_events,
             auth_events=template.auth_events,
-            origin_server_ts=parts.now(),
+            origin_server_ts=parts.time_to_sign(),
             server_name=parts.our_name,
             key=parts.signing_key,
             prev_hashes=template.hashes if template.version.event_format == 1 else None,

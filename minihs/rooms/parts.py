@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from minihs.matrix.errors import MatrixError
 from minihs.matrix.signatures import SigningKey
 from minihs.rooms.batch import Batch
 from minihs.rooms.graph import Graph
@@ -13,7 +14,7 @@ from minihs.rooms.ports import Federation, Keys
 from minihs.rooms.tasks import RoomTasks
 from minihs.rooms.turns import Turns
 from minihs.rooms.whole import Whole
-from minihs.runtime import Runtime
+from minihs.runtime import Runtime, is_plausible
 from minihs.store.database import Database
 
 
@@ -36,6 +37,13 @@ class Parts:
 
     def now(self) -> int:
         return self.runtime.clock.now_ms()
+
+    def time_to_sign(self) -> int:
+        """The time that an event of ours bears. MatrixError 503 if the clock can't be right."""
+        now = self.now()
+        if not is_plausible(now):
+            raise MatrixError(503, "M_UNKNOWN", "This server's clock is wrong; events would bear its time.")
+        return now
 
     def head(self, room_id: str) -> Head:
         """For reading; or, inside the room's task, for changing the room."""

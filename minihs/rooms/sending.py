@@ -162,7 +162,7 @@ class Sending:
     def _create_event(self, creator: str, plan: Plan, room_id: str | None) -> Event:
         """From version 12 on the room's id is the event's hash: two rooms that somebody creates in the same
         millisecond would be one."""
-        ts = self._parts.now()
+        ts = self._parts.time_to_sign()
         while True:
             create = build(
                 self._parts,
