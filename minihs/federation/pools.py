@@ -22,7 +22,7 @@ from minihs.runtime import Runtime
 CONNECTIONS_PER_SERVER = 4
 """One carries transactions; the others are for what else there is to ask meanwhile."""
 
-MAX_POOLS = 300
+MAX_POOLS = 600
 IDLE_SECONDS = 120.0
 
 

@@ -25,14 +25,11 @@ from minihs.rooms.head import Head
 from minihs.rooms.membership import Memberships
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled
-from minihs.rooms.publish import publish
 from minihs.rooms.stripped import of_room
-from minihs.store import event_json, memberships, rooms
+from minihs.rooms.ties import tie
+from minihs.store import event_json, rooms
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
-
-TIE_TYPE = "org.matrix.dummy_event"
-"""The type that Synapse uses for events without any meaning of their own; clients ignore it."""
 
 MAX_HEROES = 5
 
@@ -129,7 +126,7 @@ class Resident:
         """The servers that were in the room before, and the join with its place."""
         hosts = rooms.hosts(self._parts.db.read, self._parts.head(event.room_id).room_nid)
         stored = await self._take(origin, event)
-        await self._tie(event.room_id)
+        await tie(self._parts, event.room_id, at_most=1)
         return hosts, stored
 
     async def _join_answer(
@@ -239,20 +236,3 @@ class Resident:
             reason = stored.reason if stored is not None else None
             raise forbidden(f"The room's rules do not allow that: {reason}")
         return stored
-
-    async def _tie(self, room_id: str) -> None:
-        """If the room's history forked since make_join, send an event that ties the ends together.
-
-        What came meanwhile was sent to the servers then in the room; the newcomer hears of it only through
-        an event that has it among its ancestors.
-        """
-        head = self._parts.head(room_id)
-        if len(head.tips) < 2:
-            return
-        for user_id in memberships.local_joined(self._parts.db.read, head.room_nid):
-            try:
-                await publish(self._parts, head, sender=user_id, type=TIE_TYPE, content={})
-            except MatrixError:
-                head = self._parts.head(room_id)  # this user may not send such events; another may
-                continue
-            return
