@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minihs.matrix.canonical import JsonObject, dumps
+from minihs.matrix.canonical import BadJson, JsonObject, check_depth, dumps
 from minihs.matrix.errors import bad_json, invalid_param, too_large
 from minihs.matrix.fields import identifier, required_object
 from minihs.matrix.ids import domain_of, fits, is_user_id
@@ -121,6 +121,10 @@ def checked_messages(messages: JsonObject) -> Messages:
                 raise bad_json("The content of each message must be an object.")
             if len(dumps(content)) > MAX_CONTENT_BYTES:
                 raise too_large(f"A message has more than {MAX_CONTENT_BYTES} bytes.")
+            try:
+                check_depth(content)
+            except BadJson as error:
+                raise bad_json("The content of a message is nested too deeply.") from error
     return messages
 
 

@@ -24,6 +24,10 @@ MAX_INT = 2**53 - 1
 MAX_DEPTH = 100
 """How deep lists and objects may be nested. The specification has no such limit; every parser has one."""
 
+MAX_WIRE_DEPTH = MAX_DEPTH + 10
+"""The same of what comes from the network: an event that is as deep as it may be can be carried in any
+transaction or answer."""
+
 MAX_VALUES, BYTES_PER_VALUE = 500_000, 12
 """A text may have so many commas and opening brackets outside of strings, and one more for so many bytes.
 An empty list takes two bytes of text and sixty of memory; an event has 33 bytes to each of its values."""
@@ -44,7 +48,7 @@ class BadJson(ValueError):
     """
 
 
-def loads(data: bytes, *, strict: bool = False, max_depth: int = MAX_DEPTH) -> Any:
+def loads(data: bytes, *, strict: bool = False, max_depth: int = MAX_WIRE_DEPTH) -> Any:
     """Parse bytes from the network. BadJson unless they are UTF-8 JSON nested at most `max_depth` deep.
 
     Refused as well: a byte order mark, NaN and Infinity, escapes of lone surrogates, and, before it is

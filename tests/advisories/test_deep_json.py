@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from minihs.matrix.canonical import MAX_DEPTH
+from minihs.matrix.canonical import MAX_DEPTH, MAX_WIRE_DEPTH
+from minihs.store.events import Outcome
 from minihs.testing.hostile import Reply
 from tests.advisories.kit import V1, cpu_budget, seg, siege
 
@@ -18,7 +19,7 @@ DEEP = {
     "closed lists": b"[" * 1_000_000 + b"]" * 1_000_000,
     "objects": b'{"a":' * 1_000_000,
     "both": b'[{"a":' * 1_000_000,
-    "just too deep": b'{"pdus":[],"x":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}",
+    "just too deep": b'{"pdus":[],"x":' + b"[" * MAX_WIRE_DEPTH + b"]" * MAX_WIRE_DEPTH + b"}",
 }
 
 
@@ -45,6 +46,42 @@ async def test_an_answer_of_brackets_is_none(tmp_path: Path) -> None:
             for method, path, body in asked:
                 status, answer = await at.alice.ask(method, path, body)
                 assert status in (404, 502), (path, answer)
+        await at.unharmed()
+
+
+@pytest.mark.parametrize("way", ["a transaction", "an answer"])
+async def test_an_event_that_is_as_deep_as_it_may_be_keeps_no_other_out(tmp_path: Path, way: str) -> None:
+    """A valid event can be carried in everything, and one that is too deep is refused alone."""
+    async with siege(tmp_path) as at:
+        for levels in (MAX_DEPTH - 2, MAX_DEPTH - 1, MAX_DEPTH + 2):
+            deep: Any = []
+            for _ in range(levels - 1):
+                deep = [deep]
+            pdu, sibling = at.event(content={"body": "x", "deep": deep}), at.event()
+            if way == "a transaction":
+                await at.send(pdu, sibling)
+            else:
+                at.answer_gaps(get_missing_events={"events": [pdu, sibling]})
+                at.serve_events({at.id_of(pdu): pdu, at.id_of(sibling): sibling})
+                await at.send(at.event(prev=[at.id_of(pdu), at.id_of(sibling)]))
+            is_right = levels + 2 <= MAX_DEPTH
+            assert at.outcome(at.id_of(pdu)) is (Outcome.ACCEPTED if is_right else None), levels
+            assert at.outcome(at.id_of(sibling)) is Outcome.ACCEPTED, levels
+        await at.unharmed()
+
+
+async def test_what_a_client_nests_too_deeply_is_refused(tmp_path: Path) -> None:
+    """It would be refused by others together with all that it is sent along with."""
+    async with siege(tmp_path) as at:
+        deep: Any = {}
+        for _ in range(MAX_DEPTH):
+            deep = {"x": deep}
+        for path, body in [
+            (f"/rooms/{at.room}/send/m.room.message/1", deep),
+            ("/sendToDevice/x.y/1", {"messages": {"@mallory:peer.test": {"*": deep}}}),
+        ]:
+            status, answer = await at.alice.ask("PUT", path, body)
+            assert (status, answer["errcode"]) == (400, "M_BAD_JSON"), path
         await at.unharmed()
 
 

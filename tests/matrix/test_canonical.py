@@ -280,18 +280,18 @@ class TestLoads:
 
 class TestDepth:
     @pytest.mark.parametrize("strict", [True, False])
-    def test_a_hundred_levels_are_allowed_and_no_more(self, strict: bool) -> None:
-        canonical.loads(nested(100), strict=strict)
-        canonical.loads(b'{"a":' * 100 + b"1" + b"}" * 100, strict=strict)
-        for data in (nested(101), b'{"a":' * 101 + b"1" + b"}" * 101):
+    def test_a_hundred_and_ten_levels_are_allowed_and_no_more(self, strict: bool) -> None:
+        canonical.loads(nested(110), strict=strict)
+        canonical.loads(b'{"a":' * 110 + b"1" + b"}" * 110, strict=strict)
+        for data in (nested(111), b'{"a":' * 111 + b"1" + b"}" * 111):
             with pytest.raises(BadJson, match="deep"):
                 canonical.loads(data, strict=strict)
 
     def test_the_limit_holds_beside_large_numbers_too(self) -> None:
         for number in (b"18446744073709551616", b"9" * 400):
-            canonical.loads(b"[" + number + b"," + nested(99) + b"]")
+            canonical.loads(b"[" + number + b"," + nested(109) + b"]")
             with pytest.raises(BadJson, match="deep"):
-                canonical.loads(b"[" + number + b"," + nested(100) + b"]")
+                canonical.loads(b"[" + number + b"," + nested(110) + b"]")
 
     def test_brackets_in_strings_and_side_by_side_are_not_depth(self) -> None:
         canonical.loads(b'["' + b"[" * 1000 + b'", ' + b"9" * 400 + b', "\\"[[[["]', max_depth=1)

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from minihs.matrix.canonical import MAX_WIRE_DEPTH
 from minihs.web.route_modules import ROUTE_MODULES
 from minihs.web.routing import MIB, Auth, Route
 from tests.web.client.kit import PASSWORD, refused
@@ -419,7 +420,8 @@ async def test_others_do_not_get_at_ones_room_or_data(world: World) -> None:
 
 
 async def test_deep_json_is_refused_everywhere(world: World) -> None:
-    deep = b'{"x":' * 101 + b"1" + b"}" * 101
+    levels = MAX_WIRE_DEPTH + 1
+    deep = b'{"x":' * levels + b"1" + b"}" * levels
     for route in ROUTES:
         if body_of(route) is not None:
             answer = await world.alice.ask(route.method, world.path(route), deep)
