@@ -178,9 +178,10 @@ class ScriptedPeer:
             await stream.send_all(reply.raw)
             return False
         body = canonical.dumps(reply.json) if reply.body is None else reply.body
-        headers = [("Content-Type", "application/json"), *reply.headers]
+        fields = [("Content-Type", "application/json"), *reply.headers]
         if not reply.endless:
-            headers.append(("Content-Length", str(len(body))))
+            fields.append(("Content-Length", str(len(body))))
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in fields]
         head = h11.Response(status_code=reply.status, headers=headers)
         await stream.send_all(connection.send(head) or b"")
         while True:
