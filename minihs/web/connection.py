@@ -352,6 +352,11 @@ class Http11(H11Protocol):
             await self.flush()
 
     async def _send_h11_event(self, event: Any) -> None:
+        if isinstance(event, h11.Response) and self.connection.their_state is h11.SEND_BODY:
+            # What is left of the request won't be read. A client that doesn't know would send its next
+            # request behind it, and lose that.
+            headers = [*event.headers.raw_items(), (b"connection", b"close")]
+            event = h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
         try:
             data = self.connection.send(event)
         except h11.LocalProtocolError:
