@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A room of 2,000 members on Synapse is joined: whole, and by part of its state first.
+"""A room of 2,000 members on Synapse is joined, whole and by part of its state first; and one on minihs.
 
-The members are of a third server that has no database: Synapse joins a room that it hosts, and is then asked
-by minihs.
+The members are of a third server that has no database: one of the two joins a room that it hosts, and is then
+asked by the other.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from unittest import mock
 
@@ -31,9 +32,11 @@ class Scene:
     anna: Client
     """Of minihs."""
     berta: Client
-    """Of Synapse, in the room."""
+    """Of Synapse."""
     group: Group
     room: str
+    host: str
+    """The server that the members are of."""
     is_partial: bool
 
     @property
@@ -62,37 +65,55 @@ def large_room(peer: Peer) -> HostedRoom:
     return room
 
 
-@pytest.fixture
-async def scene(servers: tuple[Group, bool], nursery: trio.Nursery) -> AsyncIterator[Scene]:
+@asynccontextmanager
+async def at_the_scene(servers: tuple[Group, bool], nursery: trio.Nursery) -> AsyncIterator[Scene]:
     group, is_partial = servers
     peer = Peer(group.servers[0].place.authority)
     await nursery.start(peer.serve)
     room = large_room(peer)
     name = uuid.uuid4().hex[:8]
     anna, berta = [await server.register(name) for server in group.servers]
-    await berta.join(room.room_id, via=[peer.server_name])
-    assert len(await berta.joined_members(room.room_id)) == MEMBERS + 1
-    yield Scene(anna, berta, group, room.room_id, is_partial)
+    yield Scene(anna, berta, group, room.room_id, peer.server_name, is_partial)
     await anna.aclose()
     await berta.aclose()
     await peer.aclose()
     nursery.cancel_scope.cancel()
 
 
-async def test_a_room_of_two_thousand_is_joined_through_synapse(scene: Scene) -> None:
-    anna, berta, room = scene.anna, scene.berta, scene.room
-    await anna.join(room, via=[scene.group.servers[1].server_name])
-    said = await anna.say(room, "here I am")
-    await berta.wait_for_id(room, said)
-    heard = await berta.say(room, "and who are you?")
-    await anna.wait_for_id(room, heard)
-    members = await anna.joined_members(room)
+async def talk(room: str, newcomer: Client, other: Client) -> list[str]:
+    """Ids of what they say to each other; and both know all members."""
+    said = await newcomer.say(room, "here I am")
+    await other.wait_for_id(room, said)
+    heard = await other.say(room, "and who are you?")
+    await newcomer.wait_for_id(room, heard)
+    members = await newcomer.joined_members(room)
     assert len(members) == MEMBERS + 2
-    assert members == await berta.joined_members(room)
-    await wait_for_the_same_state(room, anna, berta)
-    assert ("partial=True" in scene.log) == scene.is_partial
-    assert ("all members of a room are known" in scene.log) == scene.is_partial
-    # What was said meanwhile is still there, and what follows arrives.
-    texts = [await anna.say(room, "all there now"), said, heard]
-    for event_id in texts:
-        await berta.wait_for_id(room, event_id)
+    assert members == await other.joined_members(room)
+    return [said, heard]
+
+
+async def test_a_room_of_two_thousand_is_joined_through_synapse(
+    servers: tuple[Group, bool], nursery: trio.Nursery
+) -> None:
+    async with at_the_scene(servers, nursery) as scene:
+        anna, berta, room = scene.anna, scene.berta, scene.room
+        await berta.join(room, via=[scene.host])
+        assert len(await berta.joined_members(room)) == MEMBERS + 1
+        await anna.join(room, via=[scene.group.servers[1].server_name])
+        texts = await talk(room, anna, berta)
+        await wait_for_the_same_state(room, anna, berta)
+        assert ("partial=True" in scene.log) == scene.is_partial
+        assert ("all members of a room are known" in scene.log) == scene.is_partial
+        # What was said meanwhile is still there, and what follows arrives.
+        for event_id in [await anna.say(room, "all there now"), *texts]:
+            await berta.wait_for_id(room, event_id)
+
+
+@pytest.mark.parametrize("servers", ["false"], ids=["whole"], indirect=True)
+async def test_synapse_joins_one_through_minihs(servers: tuple[Group, bool], nursery: trio.Nursery) -> None:
+    async with at_the_scene(servers, nursery) as scene:
+        anna, berta, room = scene.anna, scene.berta, scene.room
+        await anna.join(room, via=[scene.host])
+        await berta.join(room, via=[scene.group.servers[0].server_name])
+        await talk(room, berta, anna)
+        await wait_for_the_same_state(room, anna, berta)
