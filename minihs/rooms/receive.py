@@ -163,14 +163,15 @@ class Receiver:
         batch = self._parts.batch(self._parts.take_head(room_id))
         batch.graph.stored_many([item.event_id for item in staged])  # in one go: which of them are here
         turns = self._parts.turns
+        taken: set[str] = set()
         try:
             with_gaps: list[Staged] = []
-            taken: set[str] = set()
             for item in staged:
                 taken.add(item.origin)
                 if not await self._take_one(batch, item, gaps=False):
                     with_gaps.append(item)
-                if first := self._just_come(room_id, item.origin):
+                # (Not to a single one: if that fails it must be by its own fault.)
+                if len(staged) > 1 and (first := self._just_come(room_id, item.origin)):
                     taken.update(other.origin for other in first)
                     for other in first:
                         await self._take_one(batch, other, gaps=False)
@@ -187,6 +188,7 @@ class Receiver:
             return  # we left while others were asked; what is left here is looked at anew
         except BaseException:
             batch.discard()
+            turns.dealt_with(room_id, taken)  # one by one now, in the order they came
             raise
 
     async def _take_one(self, batch: Batch, item: Staged, *, gaps: bool) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from minihs.rooms import receive, transactions, turns
-from minihs.rooms.batch import Batch
+from minihs.rooms.batch import Batch, Entry
 from minihs.rooms.receive import Receiver
 from minihs.store.events import Outcome
 from minihs.store.inbox import Staged
@@ -108,6 +108,37 @@ async def test_in_the_same_room(tmp_path: Path) -> None:
         quiet = loud.another(QUIET)
         await quiet.enter(loud.room)
         assert await overtaken(loud, quiet, transactions_full(loud, 12)) <= receive.BATCH_SIZE
+
+
+async def test_a_poison_that_goes_first_is_nobody_elses_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with siege(tmp_path) as loud:
+        loud.loud = True
+        quiet = loud.another(QUIET)
+        await quiet.enter(loud.room)
+        poison, pdus = quiet.event(), transactions_full(loud, 3)
+        poison_id, ids = quiet.id_of(poison), {loud.id_of(pdu) for pdu in pdus}
+        accept = Batch.accept
+        blamed: list[str] = []
+
+        def crash(self: Batch, entry: Entry) -> None:
+            if entry.event.event_id == poison_id:
+                blamed.append(poison_id)
+                raise RuntimeError("poison")
+            accept(self, entry)
+
+        monkeypatch.setattr(Batch, "accept", crash)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood, loud, pdus)
+            while not ids & set(arrivals(loud)):
+                await trio.lowlevel.checkpoint()
+            await loud.rooms.transactions.receive(QUIET, "1", {"pdus": [poison]})
+        await trio.sleep(600)
+        assert set(arrivals(loud)) >= ids
+        assert len(blamed) <= 2 + receive.MAX_CRASHES  # twice among others, then by itself until set aside
+        rows = loud.rooms.parts.db.read.execute("SELECT event_id, kind FROM inbox").fetchall()
+        assert rows == [(poison_id, 2)]
 
 
 async def test_messages_to_devices(tmp_path: Path) -> None:
