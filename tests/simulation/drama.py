@@ -178,7 +178,7 @@ async def _inspect(
         ending.redacted += book.check_redactions(holding)
         ending.judged += book.check_verdicts(holding)
         if name in watchers:  # the others were away for a while
-            check_nothing_lost(holding, crowd.ledger)
-            ending.soft_failed += book.check_soft_failures(holding)
-            check_timeline(watchers[name], holding, crowd.ledger)
             await check_history(watchers[name], holding, crowd.ledger)
+            check_nothing_lost(holding, crowd.ledger)  # with what scrolling back has brought
+            check_timeline(watchers[name], holding, crowd.ledger)
+            ending.soft_failed += book.check_soft_failures(holding)

@@ -111,6 +111,7 @@ async def check_history(watcher: Watcher, holding: Holding, ledger: Ledger) -> N
         f"{event_id} ({kind})"
         for event_id, kind in ledger.events.items()
         if kind != "m.room.redaction"  # one that is not in force is not shown
+        and event_id in held
         and held[event_id].outcome is Outcome.ACCEPTED
         and event_id not in ids
     ]
