@@ -161,8 +161,8 @@ class Deeds:
 
     async def forge(self, person: ApiClient, target: str) -> str:
         """Not by the client API: the target's server lies in the target's name. None that may be out of the
-        room: what it said and does not know itself nobody would tell it then, and if a ban is built on that, it
-        would never know that it is out."""
+        room: what it said and does not know itself nobody would tell it then, and if a ban is built on that,
+        it would never know that it is out."""
         name = domain_of(target)
         if self.crowd.world[name].is_running and name not in self.crowd.visitors:
             return await forge(self.crowd, self.random, target, self._recent)

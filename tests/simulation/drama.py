@@ -148,7 +148,7 @@ async def _bring_back(crowd: Crowd, person: ApiClient) -> None:
         except ApiError as error:
             if error.status != 403:  # not banned, or in the room already
                 raise
-    await trio.sleep(60)
+        await trio.sleep(60)  # a server that has not heard of the end of a ban refuses the invite
     await person.join(crowd.room_id, crowd.names[0])
 
 

@@ -18,7 +18,7 @@ from tests.simulation.drama import Ending, Script, play
 def test_three_servers_agree_and_lose_nothing(tmp_path: Path, seed: int) -> None:
     ending = play(tmp_path, Script(seed, deeds=60))
     assert ending.ledger.outcomes["done"] > 20
-    assert len(ending.ledger.texts) > 10
+    assert len(ending.ledger.texts) > 5
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
