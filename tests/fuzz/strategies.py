@@ -376,15 +376,17 @@ class Pdu:
     seal: str = "sealed"
     after: Sequence[Edit] = ()
     """Changes after sealing."""
+    content: Sequence[Edit] = ()
+    """Changes to the content, before all others."""
 
 
 def pdus(*bases: str) -> st.SearchStrategy[Pdu]:
-    base = st.sampled_from(bases or BASES)
+    base, seal = st.sampled_from(bases or BASES), st.sampled_from(SEALS)
     return st.one_of(
         st.builds(Pdu, base, some_edits),
-        st.builds(Pdu, base, some_edits),
-        st.builds(Pdu, base, some_edits, st.sampled_from(SEALS)),
-        st.builds(Pdu, base, few_edits, st.sampled_from(SEALS), few_edits),
+        st.builds(Pdu, base, content=some_edits),
+        st.builds(Pdu, base, content=some_edits, seal=seal),
+        st.builds(Pdu, base, few_edits, seal, few_edits, few_edits),
     )
 
 

@@ -192,7 +192,7 @@ class Target:
     def pdu(self, case: Pdu, base: JsonObject | None = None) -> Any:
         """The event of a case, made from a good one."""
         good = self.base(case.base) if base is None else base
-        changed = edited(good, case.edits)
+        changed = edited({**good, "content": edited(good["content"], case.content)}, case.edits)
         if isinstance(changed, dict):
             changed = sealed(self.siege, case.seal, good, changed)
         return edited(changed, case.after)
@@ -347,10 +347,10 @@ def is_error(answer: Any) -> bool:
     )
 
 
-def canonical_or_none(value: Any) -> Any:
+def canonical_or_none(value: Any, max_depth: int = 110) -> Any:
     """The value as a server reads it."""
     try:
-        return canonical.loads(Body().of(value))
+        return canonical.loads(Body().of(value), max_depth=max_depth)
     except ValueError:
         return None
 

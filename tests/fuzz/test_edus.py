@@ -18,6 +18,7 @@ from tests.fuzz.strategies import (
     Edit,
     JsonObject,
     edited,
+    few_edits,
     mostly_right_answers,
     odd_values,
     some_edits,
@@ -35,10 +36,15 @@ PUBLIC = unpadded.encode(b"k" * 32)
 @dataclass(frozen=True)
 class Edu:
     kind: str
-    edits: Sequence[Edit]
+    content: Sequence[Edit] = ()
+    """Changes to the content."""
+    edits: Sequence[Edit] = ()
+    """Changes to all of it."""
 
 
-edus = st.builds(Edu, st.sampled_from(KINDS), some_edits)
+edus = st.builds(Edu, st.sampled_from(KINDS), some_edits) | st.builds(
+    Edu, st.sampled_from(KINDS), few_edits, some_edits
+)
 
 
 def device_keys() -> JsonObject:
@@ -96,6 +102,11 @@ def right(target: Target, kind: str) -> JsonObject:
             return {"a": "b"}
 
 
+def made(target: Target, case: Edu) -> Any:
+    content = edited(right(target, case.kind), case.content)
+    return edited({"edu_type": case.kind, "content": content}, case.edits)
+
+
 @fuzz(10)
 @given(
     cases=st.lists(edus | odd_values, min_size=2, max_size=8),
@@ -120,12 +131,7 @@ def test_edus(arena: Arena, cases: Sequence[Any], version: str, answer: Answered
             "master_keys": {MALLORY: cross_signing_key("master")},
         }
         target.on("POST", f"{V1}/user/keys/query", query, answer)
-        sent = [
-            edited({"edu_type": case.kind, "content": right(target, case.kind)}, case.edits)
-            if isinstance(case, Edu)
-            else case
-            for case in cases
-        ]
+        sent = [made(target, case) if isinstance(case, Edu) else case for case in cases]
         await target.send([], sent)
         status, found = await target.client("POST", "/keys/query", {"device_keys": {MALLORY: []}})
         assert status == 200, found

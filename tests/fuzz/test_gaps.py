@@ -85,5 +85,5 @@ async def tell(target: Target, way: str, case: Pdu, answer: Answered) -> str | N
         query = f"ts={child['origin_server_ts']}&dir=f"
         await target.client("GET", f"{CLIENT_V1}/rooms/{seg(target.at.room_id)}/timestamp_to_event?{query}")
     # Of an answer that is no JSON, by our rules, nothing can be taken.
-    is_json = canonical_or_none({"events": [bad]}) is not None
+    is_json = canonical_or_none(bad, 108) is not None
     return sibling_id if way == "get_missing_events" and is_json else None

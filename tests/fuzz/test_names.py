@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minihs.federation.network import Srv
+from minihs.testing.hostile import Reply
 from tests.advisories.kit import V1, V2, seg
 from tests.fuzz.arena import Arena, fuzz
 from tests.fuzz.strategies import (
@@ -26,6 +27,7 @@ from tests.fuzz.strategies import (
 from tests.fuzz.target import Target
 from tests.fuzz.test_joins import peers_room, template
 
+PIECES = ["[", "]", "//", "@", "\\", "%", ":", ":99999999", "http", "#", "?", " ", "é", "[::1", *NAMES]
 WELL_KNOWN = "/.well-known/matrix/server"
 ALIAS = "#x:peer.test"
 
@@ -99,20 +101,32 @@ async def use(target: Target, name: str, place: int, version: str) -> None:
 
 
 @fuzz(10)
-@given(answer=answers | mostly_right_answers, server=names, edits=st.lists(text_edits(NAMES), max_size=2))
+@given(
+    answer=answers | mostly_right_answers,
+    server=st.none() | names,
+    edits=st.lists(text_edits(PIECES), max_size=3),
+    redirected=st.booleans(),
+)
 def test_a_well_known_document(
-    arena: Arena, answer: Answered, server: str, edits: Sequence[TextEdit]
+    arena: Arena, answer: Answered, server: str | None, edits: Sequence[TextEdit], redirected: bool
 ) -> None:
+    """The document, or where it is said to be."""
+
     async def attack(target: Target) -> None:
-        text = "peer.test:8448"
+        text = "https://peer.test:8448/x" if redirected else "peer.test:8448"
         for each in edits:
             text = each.apply(text)
         front = target.stranger(f"w{next(target.numbers)}.test", port=443)
-        document = {"m.server": text if next(target.numbers) % 3 else server}
-        front.on("GET", WELL_KNOWN, target.spoiled(document, answer))
+        if redirected:
+            place = "".join(letter for letter in text if letter.isprintable() and ord(letter) < 256).strip()
+            target.sent.append(place)
+            front.on("GET", WELL_KNOWN, Reply(302, headers=[("Location", place)]))
+        else:
+            document = {"m.server": text if server is None else server}
+            front.on("GET", WELL_KNOWN, target.spoiled(document, answer))
         await target.client("GET", f"/profile/@x:{front.name}")
 
-    arena.run(attack, cases=spoiled(answer, edits))
+    arena.run(attack, cases=spoiled(edits) if redirected else spoiled(answer, edits))
 
 
 records = st.builds(
