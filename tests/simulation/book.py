@@ -70,6 +70,7 @@ class Book:
         live = [stored for stored in held.values() if stored.arrival is not None and stored.arrival > 0]
         live.sort(key=lambda stored: stored.arrival or 0)
         tips: set[str] = set()
+        parents: set[str] = set()
         came: dict[str, Outcome] = {}
         for stored in live:
             event = self._events[stored.event.event_id]
@@ -80,7 +81,9 @@ class Book:
             came[event.event_id] = stored.outcome
             if stored.outcome is Outcome.ACCEPTED:
                 tips -= self._built_upon(event, came)
-                tips.add(event.event_id)
+                parents.update(event.prev_events)
+                if event.event_id not in parents:  # one that comes after its child is no extremity
+                    tips.add(event.event_id)
         return sum(stored.outcome is Outcome.SOFT_FAILED for stored in live)
 
     def check_own(self, holding: Holding) -> None:

@@ -32,9 +32,10 @@ IDENTITY = SigningKey.generate(b"i" * 32, "0")
 FIRST_VERSION_WITH = {"knock": 7, "restricted": 8, "knock_restricted": 10}
 """Join rules that not every room version knows."""
 
-UNFIT_FOR_REDACTION = ("m.room.power_levels", "m.room.third_party_invite")
-"""Without what redaction takes from these, some room versions judge others differently: those who had the
-redaction first and those who had it last would not agree."""
+UNFIT_FOR_REDACTION = ("m.room.power_levels", "m.room.third_party_invite", "m.room.server_acl")
+"""Without what redaction takes from the first two, some room versions judge others differently: those who had
+the redaction first and those who had it last would not agree. An ACL without content denies everybody, and so
+whoever would undo that."""
 
 type Deed = Callable[[ApiClient, str], Awaitable[str]]
 """Done by a person, maybe to a user; returns what came of it, for the log."""

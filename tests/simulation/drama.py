@@ -125,16 +125,17 @@ async def _deeds(deeds: Deeds, script: Script) -> None:
 
 async def _settle(crowd: Crowd) -> str:
     """Nothing is in the way any more: no server is denied, time passes, each is brought back into the room
-    and says something, so that all hear of what it did while nobody listened to it. Then the host has the
-    last word, on top of everything."""
+    and says something, so that all hear of what it did while nobody listened to it. All that once more, for
+    what it did may have been to deny another. Then the host has the last word, on top of everything."""
     await trio.sleep(HOUR)
-    await crowd.host.set_state(crowd.room_id, "m.room.server_acl", {"allow": ["*"], "deny": []})
-    await trio.sleep(HOUR)
-    for name in crowd.visitors:
-        await _bring_back(crowd, crowd.people[f"@u2:{name}"])
-    for name in crowd.names:
-        await crowd.someone_at(name).send(crowd.room_id, f"{name} is there")
-    await trio.sleep(HOUR)
+    for time in ("first", "second"):
+        await crowd.host.set_state(crowd.room_id, "m.room.server_acl", {"allow": ["*"], "deny": []})
+        await trio.sleep(HOUR)
+        for name in crowd.visitors:
+            await _bring_back(crowd, crowd.people[f"@u2:{name}"])
+        for name in crowd.names:
+            await crowd.someone_at(name).send(crowd.room_id, f"{name} is there for the {time} time")
+        await trio.sleep(HOUR)
     event_id = await crowd.host.send(crowd.room_id, "the last word")
     crowd.ledger.events[event_id], crowd.ledger.texts[event_id] = "message", "the last word"
     await trio.sleep(HOUR)
