@@ -29,7 +29,9 @@ VIC, EVE = "@vic:v.test", "@eve:e.test"
 KEY = SigningKey(b"v" * 32, "1")
 PARTS = cast(
     "Parts",
-    SimpleNamespace(our_name="v.test", signing_key=KEY, runtime=Runtime(), now=lambda: 1_800_000_000_000),
+    SimpleNamespace(
+        our_name="v.test", signing_key=KEY, runtime=Runtime(), time_to_sign=lambda: 1_800_000_000_000
+    ),
 )
 ROOM_IDS = ["!room:e.test", "!" + "r" * 43]
 
