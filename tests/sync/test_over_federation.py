@@ -148,7 +148,7 @@ async def test_leaving_joining_again_and_the_state_in_between(tmp_path: Path) ->
         await bob.leave(room)
         left = await synced_until(bob, "leave", room, lambda entry: True)
         assert left["timeline"]["events"][-1]["content"]["membership"] == "leave"
-        await trio.sleep(1)  # or both names are of the same millisecond, beside each other, and either may win
+        await trio.sleep(1)  # or both names are of one millisecond, beside each other, and either may win
         await alice.set_state(room, "m.room.name", {"name": "new"})
         assert (await bob.state(room))["m.room.name", ""]["content"] == {"name": "old"}
         await bob.join(room, "one.test")
