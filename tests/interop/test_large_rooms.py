@@ -71,7 +71,7 @@ async def at_the_scene(servers: tuple[Group, bool], nursery: trio.Nursery) -> As
     peer = Peer(group.servers[0].place.authority)
     await nursery.start(peer.serve)
     room = large_room(peer)
-    name = uuid.uuid4().hex[:8]
+    name = f"user-{uuid.uuid4().hex[:8]}"  # one of digits only is reserved for guests
     anna, berta = [await server.register(name) for server in group.servers]
     yield Scene(anna, berta, group, room.room_id, peer.server_name, is_partial)
     await anna.aclose()
