@@ -73,11 +73,13 @@ async def at_the_scene(servers: tuple[Group, bool], nursery: trio.Nursery) -> As
     room = large_room(peer)
     name = f"user-{uuid.uuid4().hex[:8]}"  # one of digits only is reserved for guests
     anna, berta = [await server.register(name) for server in group.servers]
-    yield Scene(anna, berta, group, room.room_id, peer.server_name, is_partial)
-    await anna.aclose()
-    await berta.aclose()
-    await peer.aclose()
-    nursery.cancel_scope.cancel()
+    try:
+        yield Scene(anna, berta, group, room.room_id, peer.server_name, is_partial)
+    finally:  # or what fails here fails the next test as well, by its open sockets
+        await anna.aclose()
+        await berta.aclose()
+        await peer.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def talk(room: str, newcomer: Client, other: Client) -> list[str]:
