@@ -25,7 +25,7 @@ from minihs.rooms.admission import Source, admit
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
 from minihs.rooms.parts import Parts
 from minihs.rooms.state import Key
-from minihs.store import events, ids, memberships, partial, rooms, state
+from minihs.store import events, ids, memberships, outliers, partial, rooms, state
 from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
@@ -207,8 +207,7 @@ class Adoption:
         now = self._parts.now()
 
         def write(tx: Tx) -> None:
-            for event_id in event_ids:
-                self._insert(tx, room_nid, event_id, now)
+            self._insert(tx, room_nid, event_ids, now)
 
         await self._parts.db.write(write)
         for event_id in event_ids:
@@ -216,20 +215,28 @@ class Adoption:
 
     def state_nids(self, tx: Tx) -> dict[int, int | None]:
         """The state in numbers."""
-        return {
-            ids.intern_key(tx, *key): ids.intern_event(tx, event_id)
-            for key, event_id in self.state_ids().items()
-        }
+        state_ids = self.state_ids()
+        keys, nids = ids.intern_keys(tx, state_ids), ids.intern_events(tx, state_ids.values())
+        return {keys[key]: nids[event_id] for key, event_id in state_ids.items()}
 
-    def _insert(self, tx: Tx, room_nid: int, event_id: str, now: int) -> None:
-        item = self._items[event_id]
-        events.insert(
+    def _insert(self, tx: Tx, room_nid: int, event_ids: Sequence[str], now: int) -> None:
+        known = events.known(tx, event_ids)
+        for event_id in known:
+            item = self._items[event_id]
+            events.insert(
+                tx,
+                room_nid,
+                self._load(event_id, item),
+                outcome=Outcome.ACCEPTED if item.rejected is None else Outcome.REJECTED,
+                reason=item.rejected,
+                outlier=True,
+                received_ts=now,
+            )
+        new = ((event_id, self._items[event_id]) for event_id in event_ids if event_id not in known)
+        outliers.insert_new(
             tx,
             room_nid,
-            self._load(event_id, item),
-            outcome=Outcome.ACCEPTED if item.rejected is None else Outcome.REJECTED,
-            reason=item.rejected,
-            outlier=True,
+            ((self._load(event_id, item), item.rejected) for event_id, item in new),
             received_ts=now,
         )
 
@@ -247,8 +254,8 @@ class Adoption:
             rooms.settle_version(tx, room_nid, self._version.version)
             memberships.drop_unfolded(tx, room_nid)
             partial.abandon(tx, room_nid)
-            for event_id in self._items:
-                self._insert(tx, room_nid, event_id, now)
+            for event_ids in self.chunks():
+                self._insert(tx, room_nid, event_ids, now)
             unfolded = self.state_nids(tx)
             before = state.new_group(tx, room_nid, None, unfolded)
             own = {
@@ -273,11 +280,9 @@ class Adoption:
             if partial_from is not None:
                 partial.presume_hosts(tx, room_nid, servers)
                 partial.begin(tx, room_nid, nid, partial_from, pos)
-            memberships.apply_state_changes(
-                tx, room_nid, self._room_id, after, unfolded | own, pos=pos, our_name=our_name
-            )
+            memberships.apply_state_changes(tx, room_nid, after, unfolded | own, pos=pos, our_name=our_name)
             if partial_from is None:
-                memberships.end_stale(tx, room_nid, self._room_id, pos=pos, our_name=our_name)
+                memberships.end_stale(tx, room_nid, pos=pos, our_name=our_name)
             rooms.set_resident(tx, room_nid, True)
             tx.wake(f"room:{self._room_id}")
 

@@ -304,7 +304,7 @@ class Batch:
             key_nid = ids.intern_key(tx, type, state_key)
             changes[key_nid] = None if event_id is None else ids.intern_event(tx, event_id)
         memberships.apply_state_changes(
-            tx, self.head.room_nid, self.head.room_id, group, changes, pos=pos, our_name=self.our_name
+            tx, self.head.room_nid, group, changes, pos=pos, our_name=self.our_name
         )
         if any(type == "m.room.member" for type, _ in entry.current_changes):
             resident = bool(memberships.local_joined(tx, self.head.room_nid))

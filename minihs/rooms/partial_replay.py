@@ -196,7 +196,7 @@ class Replay:
 
     def _unfold(self, tx: Tx, was: int, now: int, pos: int) -> None:
         """Members who were there all the time count as of our join, as they would had we known them then."""
-        room_nid, room_id, our_name = self._join.room_nid, self._room_id, self._parts.our_name
+        room_nid, our_name = self._join.room_nid, self._parts.our_name
         base = state.read_group(tx, self._full)
         old: dict[int, int | None] = {}
         new: dict[int, int | None] = {}
@@ -208,9 +208,9 @@ class Replay:
             is_old = held is None and event_nid == base.get(key_nid) and not is_ours
             (old if is_old else new)[key_nid] = event_nid
         joined_pos = self._join.joined_pos
-        memberships.unfold(tx, room_nid, room_id, old, pos=joined_pos, our_name=our_name)
-        memberships.apply_state_changes(tx, room_nid, room_id, now, new, pos=pos, our_name=our_name)
-        memberships.end_stale(tx, room_nid, room_id, pos=pos, our_name=our_name)
+        memberships.unfold(tx, room_nid, old, pos=joined_pos, our_name=our_name)
+        memberships.apply_state_changes(tx, room_nid, now, new, pos=pos, our_name=our_name)
+        memberships.end_stale(tx, room_nid, pos=pos, our_name=our_name)
         resident = bool(memberships.local_joined(tx, room_nid))
         rooms.set_resident(tx, room_nid, resident)
 

@@ -76,6 +76,18 @@ def intern_new_event(tx: Tx, event_id: str) -> int:
     return nid
 
 
+def intern_events(tx: Tx, event_ids: Collection[str]) -> dict[str, int]:
+    """The numbers of many events, in a few statements."""
+    found = event_nids(tx, event_ids)
+    new = [event_id for event_id in dict.fromkeys(event_ids) if event_id not in found]
+    if new:
+        last = tx.execute("SELECT COALESCE(MAX(event_nid), 0) FROM event_ids").fetchone()[0]
+        numbered = list(enumerate(new, last + 1))
+        tx.executemany("INSERT INTO event_ids (event_nid, event_id) VALUES (?, ?)", numbered)
+        found.update((event_id, nid) for nid, event_id in numbered)
+    return found
+
+
 def key_nid(db: Reader, type: str, state_key: str) -> int | None:
     row = db.execute(
         "SELECT key_nid FROM state_keys WHERE type = ? AND state_key = ?", (type, state_key)
@@ -91,6 +103,29 @@ def intern_key(tx: Tx, type: str, state_key: str) -> int:
         "INSERT INTO state_keys (type, state_key) VALUES (?, ?) RETURNING key_nid", (type, state_key)
     ).fetchone()
     return int(row[0])
+
+
+def intern_keys(tx: Tx, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The numbers of many (type, state_key), in a few statements."""
+    by_type: dict[str, list[str]] = {}
+    for type, state_key in dict.fromkeys(keys):
+        by_type.setdefault(type, []).append(state_key)
+    found: dict[tuple[str, str], int] = {}
+    for type, all_of_type in by_type.items():
+        for part in chunks(all_of_type):
+            for state_key, nid in tx.execute(
+                "SELECT state_key, key_nid FROM state_keys "
+                f"WHERE type = ? AND state_key IN ({marks(len(part))})",
+                (type, *part),
+            ).fetchall():
+                found[type, state_key] = nid
+    new = [key for key in dict.fromkeys(keys) if key not in found]
+    if new:
+        last = tx.execute("SELECT COALESCE(MAX(key_nid), 0) FROM state_keys").fetchone()[0]
+        numbered = [(nid, *key) for nid, key in enumerate(new, last + 1)]
+        tx.executemany("INSERT INTO state_keys (key_nid, type, state_key) VALUES (?, ?, ?)", numbered)
+        found.update(((type, state_key), nid) for nid, type, state_key in numbered)
+    return found
 
 
 def state_keys(db: Reader, nids: Collection[int]) -> dict[int, tuple[str, str]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -110,7 +111,6 @@ def current_state_event(db: Reader, room_nid: int, type: str, state_key: str) ->
 def apply_state_changes(
     tx: Tx,
     room_nid: int,
-    room_id: str,
     group_nid: int,
     changes: Mapping[int, int | None],
     *,
@@ -127,40 +127,70 @@ def apply_state_changes(
         "ON CONFLICT (room_nid, pos) DO UPDATE SET group_nid = excluded.group_nid",
         (room_nid, pos, group_nid),
     )
-    return unfold(tx, room_nid, room_id, changes, pos=pos, our_name=our_name)
+    return unfold(tx, room_nid, changes, pos=pos, our_name=our_name)
 
 
-def unfold(
-    tx: Tx, room_nid: int, room_id: str, changes: Mapping[int, int | None], *, pos: int, our_name: str
-) -> bool:
+def unfold(tx: Tx, room_nid: int, changes: Mapping[int, int | None], *, pos: int, our_name: str) -> bool:
     """Bring the tables for point reads up to date with changes of the current state, as of `pos`."""
-    for key_nid, event_nid in changes.items():
-        if event_nid is None:
-            tx.execute("DELETE FROM current_state WHERE room_nid = ? AND key_nid = ?", (room_nid, key_nid))
-        else:
-            tx.execute(
-                "INSERT INTO current_state VALUES (?, ?, ?) "
-                "ON CONFLICT (room_nid, key_nid) DO UPDATE SET event_nid = excluded.event_nid",
-                (room_nid, key_nid, event_nid),
-            )
-    hosts_changed = False
-    keys = [
-        (nid, key[1]) for nid, key in ids.state_keys(tx, list(changes)).items() if key[0] == "m.room.member"
-    ]
-    for key_nid, user_id in keys:
-        hosts_changed |= _set_from_state(
-            tx, room_nid, room_id, user_id, changes[key_nid], pos=pos, our_name=our_name
-        )
+    tx.executemany(
+        "DELETE FROM current_state WHERE room_nid = ? AND key_nid = ?",
+        [(room_nid, key_nid) for key_nid, event_nid in changes.items() if event_nid is None],
+    )
+    tx.executemany(
+        "INSERT INTO current_state VALUES (?, ?, ?) "
+        "ON CONFLICT (room_nid, key_nid) DO UPDATE SET event_nid = excluded.event_nid",
+        [(room_nid, key_nid, event_nid) for key_nid, event_nid in changes.items() if event_nid is not None],
+    )
+    ours: dict[str, int | None] = {}
+    others: dict[str, int | None] = {}
+    for key_nid, (type, user_id) in ids.state_keys(tx, changes).items():
+        # A member event whose state key is no user id concerns nobody.
+        if type == "m.room.member" and ":" in user_id:
+            (ours if domain_of(user_id) == our_name else others)[user_id] = changes[key_nid]
+    hosts_changed = _set_others(tx, room_nid, others, pos=pos)
+    for user_id, event_nid in ours.items():
+        hosts_changed |= _set_ours(tx, room_nid, user_id, event_nid, pos=pos, our_name=our_name)
     return hosts_changed
 
 
-def _set_from_state(
-    tx: Tx, room_nid: int, room_id: str, user_id: str, event_nid: int | None, *, pos: int, our_name: str
-) -> bool:
-    try:
-        host = domain_of(user_id)
-    except ValueError:
-        return False  # a member event whose state key is no user id concerns nobody
+def _set_others(tx: Tx, room_nid: int, users: Mapping[str, int | None], *, pos: int) -> bool:
+    """Memberships of users of other servers, by their events. In a few statements, for they may be all the
+    members of a large room."""
+    hosts: dict[str, int] = {}
+    more: Counter[str] = Counter()
+    hosts_changed = False
+    for part in ids.chunks(users):
+        marks = ids.marks(len(part))
+        before = dict(
+            tx.execute(
+                f"SELECT user_id, membership FROM memberships WHERE room_nid = ? AND user_id IN ({marks})",
+                (room_nid, *part),
+            ).fetchall()
+        )
+        nids = [users[user_id] or 0 for user_id in part]
+        by_event = dict(
+            tx.execute(
+                f"SELECT event_nid, membership FROM events WHERE event_nid IN ({marks})", nids
+            ).fetchall()
+        )
+        rows = []
+        for user_id, nid in zip(part, nids, strict=True):
+            after = (by_event[nid] if nid else None) or "leave"
+            host = domain_of(user_id)
+            if host not in hosts:
+                hosts[host] = ids.intern_host(tx, host)
+            rows.append((room_nid, user_id, hosts[host], after, nid, 0, pos, None))
+            if step := (after == "join") - (before.get(user_id) == "join"):
+                more[host] += step
+                hosts_changed = True
+        tx.executemany(_SET, rows)
+    for host, step in more.items():
+        if step and _count(tx, room_nid, hosts[host], step) == step:
+            device_lists.announce_to_host(tx, room_nid, hosts[host], host)
+    return hosts_changed
+
+
+def _set_ours(tx: Tx, room_nid: int, user_id: str, event_nid: int | None, *, pos: int, our_name: str) -> bool:
     row = tx.execute(
         "SELECT membership FROM memberships WHERE room_nid = ? AND user_id = ?", (room_nid, user_id)
     ).fetchone()
@@ -171,14 +201,32 @@ def _set_from_state(
         row = tx.execute("SELECT membership FROM events WHERE event_nid = ?", (event_nid,)).fetchone()
         after, nid = row[0] or "leave", event_nid
     return _write(
-        tx, room_nid, room_id, user_id, host, before, after, nid, pos=pos, our_name=our_name, stripped=None
+        tx, room_nid, user_id, our_name, before, after, nid, pos=pos, our_name=our_name, stripped=None
     )
+
+
+_SET = (
+    "INSERT INTO memberships (room_nid, user_id, host_nid, membership, event_nid, local, pos, stripped) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (room_nid, user_id) "
+    "DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid, pos = excluded.pos, "
+    "stripped = excluded.stripped, "
+    "forgotten = CASE WHEN excluded.membership IN ('leave', 'ban') THEN forgotten ELSE 0 END"
+)
+
+
+def _count(tx: Tx, room_nid: int, host_nid: int, step: int) -> int:
+    """A server has so many more, or less, users joined to the room. How many it has."""
+    row = tx.execute(
+        "INSERT INTO room_hosts VALUES (?, ?, MAX(?, 0)) ON CONFLICT (room_nid, host_nid) "
+        "DO UPDATE SET joined = MAX(joined + ?, 0) RETURNING joined",
+        (room_nid, host_nid, step, step),
+    ).fetchall()[0]
+    return int(row[0])
 
 
 def _write(
     tx: Tx,
     room_nid: int,
-    room_id: str,
     user_id: str,
     host: str,
     before: str | None,
@@ -191,14 +239,7 @@ def _write(
 ) -> bool:
     host_nid = ids.intern_host(tx, host)
     local = host == our_name
-    tx.execute(
-        "INSERT INTO memberships (room_nid, user_id, host_nid, membership, event_nid, local, pos, stripped) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (room_nid, user_id) "
-        "DO UPDATE SET membership = excluded.membership, event_nid = excluded.event_nid, pos = excluded.pos, "
-        "stripped = excluded.stripped, "
-        "forgotten = CASE WHEN excluded.membership IN ('leave', 'ban') THEN forgotten ELSE 0 END",
-        (room_nid, user_id, host_nid, after, event_nid, int(local), pos, stripped),
-    )
+    tx.execute(_SET, (room_nid, user_id, host_nid, after, event_nid, int(local), pos, stripped))
     if local:
         tx.execute(
             "INSERT INTO membership_log VALUES (?, ?, ?, ?, ?) ON CONFLICT (user_id, pos, room_nid) "
@@ -208,15 +249,9 @@ def _write(
         tx.wake(f"user:{user_id}")
     if (before == "join") == (after == "join"):
         return False
-    row = tx.execute(
-        "INSERT INTO room_hosts VALUES (?, ?, MAX(?, 0)) ON CONFLICT (room_nid, host_nid) "
-        "DO UPDATE SET joined = MAX(joined + ?, 0) RETURNING joined",
-        (room_nid, host_nid, 1 if after == "join" else -1, 1 if after == "join" else -1),
-    ).fetchall()[0]
+    _count(tx, room_nid, host_nid, 1 if after == "join" else -1)
     if after == "join" and local:
         device_lists.announce_user(tx, user_id, room_nid)
-    elif after == "join" and row[0] == 1:
-        device_lists.announce_to_host(tx, room_nid, host_nid, host)
     return True
 
 
@@ -237,7 +272,6 @@ def set_out_of_band(
     _write(
         tx,
         room_nid,
-        room_id,
         user_id,
         domain_of(user_id),
         before.membership if before else None,
@@ -251,7 +285,7 @@ def set_out_of_band(
     return pos
 
 
-def end_stale(tx: Tx, room_nid: int, room_id: str, *, pos: int, our_name: str) -> None:
+def end_stale(tx: Tx, room_nid: int, *, pos: int, our_name: str) -> None:
     """We are in the room now and know its state: an invite or knock of another user of ours that is not in
     it is over.
     """
@@ -265,7 +299,6 @@ def end_stale(tx: Tx, room_nid: int, room_id: str, *, pos: int, our_name: str) -
         _write(
             tx,
             room_nid,
-            room_id,
             user_id,
             our_name,
             membership,

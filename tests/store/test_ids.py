@@ -53,3 +53,34 @@ async def test_a_write_remembers_a_bounded_number_of_them(either_db: Database) -
     assert full == MAX_REMEMBERED
     assert left == 1
     assert len(set(again)) == MAX_REMEMBERED
+
+
+async def test_many_events_get_the_numbers_that_they_would_get_one_by_one(either_db: Database) -> None:
+    names = [f"${number}" for number in range(1200)]
+
+    def write(tx: Tx) -> tuple[dict[str, int], list[int]]:
+        held = {name: ids.intern_event(tx, name) for name in names[::3]}
+        many = ids.intern_events(tx, [*names, *names[:5]])
+        assert held.items() <= many.items()
+        assert ids.intern_events(tx, names) == many
+        return many, [ids.intern_event(tx, name) for name in [*names, "$one more"]]
+
+    many, (*singly, another) = await either_db.write(write)
+    assert list(map(many.__getitem__, names)) == singly
+    assert len(set(singly)) == len(names)
+    assert another == max(singly) + 1
+
+
+async def test_many_keys_get_the_numbers_that_they_would_get_one_by_one(either_db: Database) -> None:
+    keys = [(f"type{number % 3}", f"key{number // 2}") for number in range(1600)]
+
+    def write(tx: Tx) -> tuple[dict[tuple[str, str], int], list[int]]:
+        held = {key: ids.intern_key(tx, *key) for key in keys[::7]}
+        many = ids.intern_keys(tx, [*keys, *keys[:5]])
+        assert held.items() <= many.items()
+        assert ids.intern_keys(tx, keys) == many
+        return many, [ids.intern_key(tx, *key) for key in keys]
+
+    many, singly = await either_db.write(write)
+    assert list(map(many.__getitem__, keys)) == singly
+    assert len(set(singly)) == len(set(keys))
