@@ -42,7 +42,7 @@ from minihs.users.local import LocalUsers
 from minihs.users.presence import Presence
 from minihs.users.service import Users
 from minihs.web.app import App
-from minihs.web.connection import Address
+from minihs.web.http11 import Address
 from minihs.web.services import Services
 from minihs.web.serving import Edge
 

@@ -24,7 +24,8 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from minihs.config import ALL_APIS, Config, ConfigError, Listen
 from minihs.web.client_address import Network, is_trusted, parse_networks
-from minihs.web.connection import Address, Connection, EdgeConfig
+from minihs.web.connection import Connection
+from minihs.web.http11 import Address, EdgeConfig
 from minihs.web.rate_limits import network_of
 
 log = structlog.get_logger(__name__)

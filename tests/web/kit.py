@@ -22,7 +22,7 @@ from minihs.matrix.signatures import SigningKey
 from minihs.requester import Requester
 from minihs.runtime import Runtime
 from minihs.web.app import App
-from minihs.web.connection import Address
+from minihs.web.http11 import Address
 from minihs.web.route_modules import ROUTE_MODULES
 from minihs.web.routing import Routes
 from minihs.web.services import Services

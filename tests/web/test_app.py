@@ -286,3 +286,15 @@ class TestAnswers:
         assert (response.status, response.body) == (201, b"\x00\xff")
         assert response.headers["Content-Type"] == "image/png"
         assert has_cors(response)
+
+    async def test_a_header_that_would_split_the_answer_is_not_sent(self, autojump_clock: object) -> None:
+        routes = Routes()
+
+        @routes.get("/_test/split", auth=NONE)
+        async def split(_: Call) -> Answer:
+            return Answer(body=b"x", headers={"X-Extra": "a\r\nSet-Cookie: b"})
+
+        async with open_house(routes) as house:
+            response = await house.ask("GET", "/_test/split")
+        assert response.status == 500
+        assert "Set-Cookie" not in response.headers

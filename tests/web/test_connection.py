@@ -218,7 +218,7 @@ async def test_a_bug_in_a_connection_is_contained(
 
     async with open_house() as house:
         with monkeypatch.context() as patch:
-            patch.setattr("minihs.web.connection.Http11._create_stream", broken)
+            patch.setattr("minihs.web.http11.Http11._begin", broken)
             visitor = house.visit()
             await visitor.send(f"GET {VERSIONS} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             assert await visitor.is_closed()

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP/1.1 on one connection: h11 between the bytes and the handlers.
+
+It stands in the place of Hypercorn's `H11Protocol` and `HTTPStream`, which hand each part of a request and of
+its answer through two more layers and queues, at a fifth of a small request's cost, and speak protocols that
+can't be switched off. The application sees the same: ASGI.
+
+- HTTP/1.1 only: `Upgrade` is ignored, HTTP/2 is answered as the bad HTTP/1.1 that it is.
+- Each handler runs in one task, which ends with the connection when the client hangs up.
+- A short answer leaves in one send, head and body together.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import h11
+import structlog
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.logging import Logger
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.task_group import _handle as run_app
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ASGISendEvent, HTTPScope
+
+from minihs.web.body import Inbox
+
+log = structlog.get_logger(__name__)
+
+type Address = tuple[str, int] | None
+type Headers = list[tuple[bytes, bytes]]
+
+MAX_HEADER_BYTES = 32 * 1024
+"""Of a request line and headers that do not arrive at once."""
+MAX_HEADERS = 200
+CORK_BYTES = 16 * 1024
+"""Up to this size, what there is of an answer leaves in one packet."""
+
+FRAMING = frozenset([b"content-length", b"transfer-encoding", b"connection"])
+"""The headers that h11 has to know of an answer: where it ends, and what comes after it."""
+NO_BODY = frozenset([204, 304])
+CLOSE = (b"connection", b"close")
+
+
+class EdgeLog(Logger):
+    """Hypercorn's log, in ours: what escapes the application. The application itself logs the requests."""
+
+    def __init__(self, _: HypercornConfig) -> None: ...
+
+    async def access(self, *_: Any) -> None: ...
+
+    async def exception(self, message: str, *_: Any, **__: Any) -> None:
+        log.exception(message)
+
+
+class EdgeConfig(HypercornConfig):
+    """What Hypercorn's parts are to know; they never open sockets or log files here."""
+
+    h11_max_incomplete_size = MAX_HEADER_BYTES
+    include_server_header = False
+    logger_class: type[Logger] = EdgeLog
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._lines_until = 0.0
+
+    def lines(self, headers: Headers) -> bytes:
+        """These headers of an answer and Hypercorn's own, as they are sent. Raises LocalProtocolError if one
+        can't be a header. Most answers have the same, which are checked once a second, for one is the date.
+        """
+        now = time.time()
+        if not self._lines_until - 1 <= now < self._lines_until:
+            self._lines.clear()
+            self._lines_until = now // 1 + 1
+        key = tuple(headers)
+        found = self._lines.get(key)
+        if found is None:
+            checked = h11.Response(status_code=200, headers=[*headers, *self.response_headers("h11")])
+            found = b"".join(b"%s: %s\r\n" % header for header in checked.headers.raw_items())
+            self._lines[key] = found
+        return found
+
+
+class Line(Protocol):
+    """What is asked of the connection."""
+
+    peer: Address
+    local: Address
+
+    async def send(self, data: bytes) -> None: ...
+
+    def set_busy(self) -> None:
+        """A request has begun."""
+        ...
+
+    def set_idle(self) -> None:
+        """It is answered, and another may come."""
+        ...
+
+    def end(self) -> None:
+        """Nothing comes after what was sent."""
+        ...
+
+
+class Handlers(TaskGroup):
+    """The tasks of one connection's handlers: one for each request, cancelled when the client hangs up."""
+
+    async def __aenter__(self) -> Handlers:
+        await super().__aenter__()
+        return self
+
+    def cancel(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+
+class Http11:
+    """Takes the requests of one connection out of its bytes and puts the answers into bytes."""
+
+    def __init__(
+        self,
+        line: Line,
+        handlers: Handlers,
+        app: AppWrapper,
+        config: EdgeConfig,
+        context: WorkerContext,
+        state: dict[str, Any],
+        *,
+        scheme: str,
+    ) -> None:
+        self._line = line
+        self._handlers = handlers
+        self._app = app
+        self._config = config
+        self._context = context
+        self._state = state
+        self._scheme = scheme
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size)
+        self._exchange: Exchange | None = None
+        self._answered: trio.Event | None = None
+        """Set when the request is answered; somebody waits for that."""
+
+    @property
+    def input_left(self) -> bool:
+        """Whether the peer may be in the middle of sending something that we won't read."""
+        return self._h11.their_state in {h11.SEND_BODY, h11.ERROR}
+
+    async def receive(self, data: bytes) -> None:
+        """Pass on what came; b"" is the end of it. Waits while the handler has not taken what came before."""
+        parser = self._h11
+        parser.receive_data(data)
+        while True:
+            if parser.they_are_waiting_for_100_continue:
+                go_on = h11.InformationalResponse(status_code=100, headers=[])
+                await self._line.send(b"".join(self.write(go_on)))
+            try:
+                event = parser.next_event()
+            except h11.RemoteProtocolError as error:
+                await self.refuse(error.error_status_hint)
+                return
+            if isinstance(event, h11.Request):
+                await self._begin(event)
+            elif event is h11.PAUSED:
+                self._answered = trio.Event()
+                await self._answered.wait()
+            elif self._exchange is None:
+                return
+            elif isinstance(event, h11.Data):
+                await self._exchange.inbox.put(
+                    {"type": "http.request", "body": bytes(event.data), "more_body": True}
+                )
+            elif isinstance(event, h11.EndOfMessage):
+                await self._exchange.inbox.put({"type": "http.request", "body": b"", "more_body": False})
+            else:  # NEED_DATA or ConnectionClosed
+                return
+
+    def close(self) -> None:
+        """The connection is over, and with it what is not answered."""
+        if self._exchange is not None:
+            self._exchange.over = True
+            self._handlers.cancel()
+
+    async def _begin(self, request: h11.Request) -> None:
+        target = origin_form(request.target)
+        status = refusal_of(request, target)
+        if status is not None or target is None:
+            await self.refuse(status or 400)
+            return
+        self._line.set_busy()
+        path, _, query = target.partition(b"?")
+        method = request.method.decode("ascii").upper()
+        scope: HTTPScope = {
+            "type": "http",
+            "http_version": request.http_version.decode(),
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "method": method,
+            "scheme": self._scheme,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": self._config.root_path,
+            "headers": list(request.headers),
+            "client": self._line.peer,
+            "server": self._line.local,
+            "state": {**self._state, "target": target},  # type: ignore[typeddict-item]  # a plain dict will do
+            "extensions": {},
+        }
+        exchange = self._exchange = Exchange(self, self._line, is_head=method == "HEAD")
+        self._handlers.spawn(
+            run_app,
+            self._app,
+            self._config,
+            scope,
+            exchange.inbox.take,
+            exchange.send,
+            refuse_threads,
+            refuse_threads,
+        )
+
+    # -- for the answer ----------------------------------------------------------------------------
+
+    def head(self, status: int, headers: Headers) -> bytes:
+        framing = [header for header in headers if header[0] in FRAMING]
+        others = [header for header in headers if header[0] not in FRAMING]
+        lines = self._config.lines(others)
+        if self._h11.their_state is h11.SEND_BODY:
+            # What is left of the request won't be read. A client that doesn't know would send its next
+            # request behind it, and lose that.
+            framing.append(CLOSE)
+        head = b"".join(self.write(h11.Response(status_code=status, headers=framing)))
+        return head[:-2] + lines + b"\r\n"
+
+    def write(self, event: h11.Event) -> list[bytes]:
+        return self._h11.send_with_data_passthrough(event) or []
+
+    async def refuse(self, status: int) -> None:
+        """The last answer on this connection, unless one is on its way already."""
+        if self._exchange is not None:
+            self._exchange.over = True
+        if self._h11.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            head = self.head(status, [(b"content-length", b"0"), CLOSE])
+            self.write(h11.EndOfMessage())
+            await self._line.send(head)
+        self._line.end()
+
+    def finish(self) -> None:
+        """The handler has answered, or never will."""
+        self._exchange = None
+        states = self._h11.our_state, self._h11.their_state
+        if states == (h11.DONE, h11.DONE) and not self._context.terminated.is_set():
+            self._h11.start_next_cycle()
+            self._line.set_idle()
+        else:
+            self._line.end()
+        if self._answered is not None:
+            self._answered.set()
+            self._answered = None
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("_http", "_line", "_no_body", "_parts", "inbox", "over")
+
+    def __init__(self, http: Http11, line: Line, *, is_head: bool) -> None:
+        self._http = http
+        self._line = line
+        self._no_body = is_head
+        self._parts: list[bytes] = []
+        """Of the answer, not sent yet."""
+        self.inbox = Inbox()
+        self.over = False
+        """It is answered, or nobody is there to read the answer."""
+
+    async def send(self, message: ASGISendEvent | None) -> None:
+        """For the application. None: it has returned."""
+        self.inbox.close()  # our handlers answer when they have read what they want
+        if self.over:
+            return
+        if message is None:
+            await self._http.refuse(500)
+            self._http.finish()
+        elif message["type"] == "http.response.start":
+            self._no_body = self._no_body or message["status"] in NO_BODY
+            self._parts.append(self._http.head(message["status"], list(message["headers"])))
+        elif message["type"] == "http.response.body":
+            if message["body"] and not self._no_body:
+                self._parts += self._http.write(h11.Data(data=message["body"]))
+            if message["more_body"]:
+                await self._flush()
+                return
+            self._parts += self._http.write(h11.EndOfMessage())
+            await self._flush()
+            # No await from here on: what follows the answer in this task may be cancelled, and the connection
+            # would never learn that it is idle.
+            self.over = True
+            self._http.finish()
+
+    async def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if sum(map(len, parts)) <= CORK_BYTES:
+            parts = [b"".join(parts)]
+        for part in parts:
+            await self._line.send(part)
+
+
+def refuse_threads(*_: Any) -> Any:
+    """Hypercorn offers threads to WSGI applications; ours is none."""
+    raise NotImplementedError
+
+
+def origin_form(target: bytes) -> bytes | None:
+    """Path and query of a request target; None for what we don't serve (CONNECT, other schemes)."""
+    if target.startswith(b"/") or target == b"*":
+        return target
+    for scheme in (b"http://", b"https://"):
+        if target.lower().startswith(scheme):
+            slash = target.find(b"/", len(scheme))
+            return target[slash:] if slash > 0 else b"/"
+    return None
+
+
+def refusal_of(request: h11.Request, target: bytes | None) -> int | None:
+    """The status for requests that are not taken at all."""
+    if request.http_version not in {b"1.0", b"1.1"}:
+        return 505
+    names = {name for name, _ in request.headers}
+    if target is None or {b"transfer-encoding", b"content-length"} <= names:
+        return 400  # two lengths are how requests are smuggled past proxies (RFC 9112, 6.3)
+    if len(request.headers) > MAX_HEADERS:
+        return 431
+    return None
