@@ -21,7 +21,7 @@ from minihs.federation.pools import Pools
 from minihs.federation.spool import BadAnswer, Spool, SpooledJoin, SpooledState
 from minihs.federation.transport import Request, Transport, path
 from minihs.matrix import canonical
-from minihs.matrix.canonical import JsonObject
+from minihs.matrix.canonical import MAX_CARRIED_DEPTH, JsonObject
 from minihs.matrix.federation_errors import RemoteProtocolError, RemoteRefused
 from minihs.matrix.ids import is_event_id, is_room_id, is_server_name
 from minihs.matrix.signatures import SigningKey
@@ -121,7 +121,9 @@ class FederationClient(Transport):
         )
 
     async def send_knock(self, host: str, room_id: str, event_id: str, pdu: JsonObject) -> JsonObject:
-        return await self.put_json(host, path(f"{V1}/send_knock", room_id, event_id), pdu)
+        return await self.put_json(
+            host, path(f"{V1}/send_knock", room_id, event_id), pdu, max_depth=MAX_CARRIED_DEPTH
+        )
 
     async def invite(
         self,
@@ -190,12 +192,23 @@ class FederationClient(Transport):
             "min_depth": min_depth,
         }
         answer = await self.post_json(
-            host, path(f"{V1}/get_missing_events", room_id), content, within=LONG, max_bytes=EVENTS_BYTES
+            host,
+            path(f"{V1}/get_missing_events", room_id),
+            content,
+            within=LONG,
+            max_bytes=EVENTS_BYTES,
+            max_depth=MAX_CARRIED_DEPTH,
         )
         return _list(host, answer, "events")
 
     async def get_event(self, host: str, event_id: str) -> Any:
-        answer = await self.get_json(host, path(f"{V1}/event", event_id), within=SHORT, max_bytes=EVENT_BYTES)
+        answer = await self.get_json(
+            host,
+            path(f"{V1}/event", event_id),
+            within=SHORT,
+            max_bytes=EVENT_BYTES,
+            max_depth=MAX_CARRIED_DEPTH,
+        )
         pdus = _list(host, answer, "pdus")
         if len(pdus) != 1:
             raise RemoteProtocolError(host, f"answered with {len(pdus)} events instead of one")
@@ -220,19 +233,29 @@ class FederationClient(Transport):
             [("event_id", event_id)],
             within=VERY_LONG,
             max_bytes=STATE_BYTES,
+            max_depth=MAX_CARRIED_DEPTH,
         )
         return _list(host, answer, "pdus"), _list(host, answer, "auth_chain")
 
     async def get_event_auth(self, host: str, room_id: str, event_id: str) -> list[Any]:
         answer = await self.get_json(
-            host, path(f"{V1}/event_auth", room_id, event_id), within=LONG, max_bytes=EVENTS_BYTES
+            host,
+            path(f"{V1}/event_auth", room_id, event_id),
+            within=LONG,
+            max_bytes=EVENTS_BYTES,
+            max_depth=MAX_CARRIED_DEPTH,
         )
         return _list(host, answer, "auth_chain")
 
     async def backfill(self, host: str, room_id: str, event_ids: Sequence[str], limit: int) -> list[Any]:
         query = [("v", event_id) for event_id in event_ids] + [("limit", str(limit))]
         answer = await self.get_json(
-            host, path(f"{V1}/backfill", room_id), query, within=LONG, max_bytes=EVENTS_BYTES
+            host,
+            path(f"{V1}/backfill", room_id),
+            query,
+            within=LONG,
+            max_bytes=EVENTS_BYTES,
+            max_depth=MAX_CARRIED_DEPTH,
         )
         return _list(host, answer, "pdus")
 
@@ -270,7 +293,7 @@ class FederationClient(Transport):
 
     async def hierarchy(self, host: str, room_id: str, *, suggested_only: bool = False) -> JsonObject:
         query = [("suggested_only", "true" if suggested_only else "false")]
-        return await self.get_json(host, path(f"{V1}/hierarchy", room_id), query)
+        return await self.get_json(host, path(f"{V1}/hierarchy", room_id), query, max_depth=MAX_CARRIED_DEPTH)
 
     async def query_keys(self, host: str, device_keys: Mapping[str, Sequence[str]]) -> JsonObject:
         """End-to-end keys of the server's users: user id to device ids, none meaning all."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -22,7 +23,7 @@ from minihs.federation.discovery import Discovery, Route
 from minihs.federation.http11 import Response
 from minihs.federation.pools import Pools
 from minihs.matrix import canonical, unpadded
-from minihs.matrix.canonical import JsonObject
+from minihs.matrix.canonical import MAX_WIRE_DEPTH, JsonObject
 from minihs.matrix.federation_errors import RemoteProtocolError, RemoteRefused, Unreachable
 from minihs.matrix.ids import is_server_name
 from minihs.matrix.signatures import SigningKey
@@ -63,6 +64,8 @@ class Request:
     content: bytes | None = None
     """Canonical JSON."""
     signed: bool = True
+    max_depth: int = MAX_WIRE_DEPTH
+    """How deep the JSON of the answer may be nested."""
 
     @property
     def uri(self) -> str:
@@ -96,8 +99,9 @@ class Transport:
         within: float = DEFAULT_TIMEOUT,
         max_bytes: int = DEFAULT_MAX_BYTES,
         signed: bool = True,
+        max_depth: int = MAX_WIRE_DEPTH,
     ) -> JsonObject:
-        request = Request("GET", destination, path, tuple(query), signed=signed)
+        request = Request("GET", destination, path, tuple(query), signed=signed, max_depth=max_depth)
         return await self._object(request, within, max_bytes)
 
     async def put_json(
@@ -109,8 +113,11 @@ class Transport:
         *,
         within: float = DEFAULT_TIMEOUT,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        max_depth: int = MAX_WIRE_DEPTH,
     ) -> JsonObject:
-        request = Request("PUT", destination, path, tuple(query), canonical.encode(content))
+        request = Request(
+            "PUT", destination, path, tuple(query), canonical.encode(content), max_depth=max_depth
+        )
         return await self._object(request, within, max_bytes)
 
     async def post_json(
@@ -123,8 +130,10 @@ class Transport:
         within: float = DEFAULT_TIMEOUT,
         max_bytes: int = DEFAULT_MAX_BYTES,
         signed: bool = True,
+        max_depth: int = MAX_WIRE_DEPTH,
     ) -> JsonObject:
-        request = Request("POST", destination, path, tuple(query), canonical.encode(content), signed=signed)
+        data = canonical.encode(content)
+        request = Request("POST", destination, path, tuple(query), data, signed, max_depth)
         return await self._object(request, within, max_bytes)
 
     async def put_bytes(
@@ -157,15 +166,11 @@ class Transport:
         """The answer, whatever JSON it is (one old endpoint answers with a list)."""
         async with self.stream(request, within=within) as response:
             body = await http.read_body(response, max_bytes)
-        return await self.parse(request.destination, body)
-
-    async def parse(self, destination: str, body: bytes) -> Any:
+        read = partial(canonical.loads, body, max_depth=request.max_depth)
         try:
-            if len(body) > THREAD_BYTES:
-                return await self._runtime.threads.run(canonical.loads, body)
-            return canonical.loads(body)
+            return await self._runtime.threads.run(read) if len(body) > THREAD_BYTES else read()
         except ValueError as error:
-            raise RemoteProtocolError(destination, f"answered with bad JSON: {error}") from error
+            raise RemoteProtocolError(request.destination, f"answered with bad JSON: {error}") from error
 
     # -- the request itself --
 

@@ -28,6 +28,10 @@ MAX_WIRE_DEPTH = MAX_DEPTH + 10
 """The same of what comes from the network: an event that is as deep as it may be can be carried in any
 transaction or answer."""
 
+MAX_CARRIED_DEPTH = 1_000
+"""The same of what carries the events of several servers. One that is deeper than MAX_DEPTH is refused by
+itself; the server that passes it on need not have that limit. orjson reads 1,024 levels."""
+
 MAX_VALUES, BYTES_PER_VALUE = 500_000, 12
 """A text may have so many commas and opening brackets outside of strings, and one more for so many bytes.
 An empty list takes two bytes of text and sixty of memory; an event has 33 bytes to each of its values."""
@@ -80,7 +84,7 @@ def encode(value: Any) -> bytes:
         try:
             return orjson.dumps(value, option=_SORTED)
         except TypeError:
-            pass  # large integers and deep nesting are canonicaljson's; real errors come again from there
+            pass  # large integers and more than 254 levels are canonicaljson's, as are real errors
     return _encode_exactly(value)
 
 
@@ -120,6 +124,15 @@ def check_strict(value: Any, *, max_depth: int = MAX_DEPTH) -> None:
 def check_depth(value: Any, max_depth: int = MAX_DEPTH) -> None:
     """BadJson if lists and objects are nested more than `max_depth` deep."""
     _survey(value, max_depth)
+
+
+def is_too_deep(value: Any, max_depth: int = MAX_DEPTH) -> bool:
+    """Whether lists and objects are nested more than `max_depth` deep."""
+    try:
+        _survey(value, max_depth)
+    except BadJson:
+        return True
+    return False
 
 
 def dumps(value: Any) -> bytes:

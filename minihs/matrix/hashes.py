@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from minihs.matrix import canonical, unpadded
 from minihs.matrix.canonical import JsonObject
+from minihs.matrix.ids import is_event_id
 from minihs.matrix.redaction import redact
 from minihs.matrix.room_versions import RoomVersion
 
@@ -53,12 +54,29 @@ def reference_hash(pdu: JsonObject, version: RoomVersion) -> bytes:
     return sha256(signed_bytes(pdu, version)).digest()
 
 
+def id_of_refused(pdu: Any, version: RoomVersion) -> str | None:
+    """The id by which other servers know what is no valid event to us; None if it can't be one."""
+    try:
+        if version.event_format == 1:
+            event_id = pdu["event_id"]
+        else:
+            kept = redact(pdu, version)
+            kept.pop("signatures", None)
+            event_id = _name_of(sha256(canonical.encode(kept)).digest(), version)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return event_id if is_event_id(event_id) else None
+
+
 def event_id_of(pdu: JsonObject, version: RoomVersion) -> str:
     """The id of an event: stated in it in room versions 1 and 2, made of its reference hash since."""
     if version.event_format == 1:
         event_id: str = pdu["event_id"]
         return event_id
-    digest = reference_hash(pdu, version)
+    return _name_of(reference_hash(pdu, version), version)
+
+
+def _name_of(digest: bytes, version: RoomVersion) -> str:
     return "$" + (unpadded.encode(digest) if version.event_format == 2 else unpadded.encode_urlsafe(digest))
 
 

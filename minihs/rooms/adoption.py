@@ -146,7 +146,7 @@ class Adoption:
         return item is not None and item.rejected is not None
 
     def _load(self, event_id: str, item: _Item) -> Event:
-        pdu = canonical.loads(bytes(item.raws[item.place]))
+        pdu = canonical.loads(bytes(item.raws[item.place]), max_depth=canonical.MAX_CARRIED_DEPTH)
         pdu.pop("unsigned", None)
         event = Event.from_store(pdu, self._version, event_id)
         return event if item.is_whole else event.redacted()
@@ -312,6 +312,6 @@ class _LazyState(Mapping[Key, Event]):
 
 def _decode(raw: bytes | memoryview) -> object:
     try:
-        return canonical.loads(bytes(raw))
+        return canonical.loads(bytes(raw), max_depth=canonical.MAX_CARRIED_DEPTH)
     except canonical.BadJson:
         return None

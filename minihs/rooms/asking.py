@@ -14,7 +14,7 @@ import structlog
 
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError
-from minihs.matrix.hashes import event_id_of
+from minihs.matrix.hashes import id_of_refused
 from minihs.rooms.admission import Source, admit
 from minihs.rooms.authorise import MissingAuthEvents
 from minihs.rooms.batch import Batch
@@ -67,10 +67,9 @@ class Asking:
         for pdu, result in zip(pdus, results, strict=True):
             if not isinstance(result, Event):
                 log.info("refused an event", room=head.room_id, source=source.name, reason=result.text)
-                try:
-                    refused.add(event_id_of(pdu, head.version))  # type: ignore[arg-type]  # caught below
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    continue
+                event_id = id_of_refused(pdu, head.version)
+                if event_id is not None:
+                    refused.add(event_id)
         return [result for result in results if isinstance(result, Event)], refused
 
     async def keep_outliers(

@@ -5,12 +5,14 @@ server-server-api, PUT /invite and /send_knock; MSC4311).
 From room version 12 on each of them is checked, since the create event is what the room's id stands for. That
 events are stripped, as all were before, or that the create event is missing, is only logged: the servers that
 do so are too many. In older rooms everything is only logged, and no keys are asked for.
+What is nested too deeply is left out in all of them: the server that shows it need not have that limit.
 """
 
 from __future__ import annotations
 
 import structlog
 
+from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.event import Event, EventError
 from minihs.matrix.room_versions import RoomVersion
@@ -27,7 +29,7 @@ async def check_shown(
     """(what may be shown to our user, what is wrong with the rest). An event whose hash is wrong is shown
     redacted; one whose signature can't be checked now is left out without being wrong."""
     entries = shown[:MAX_STRIPPED_EVENTS] if isinstance(shown, list) else []
-    items = [entry for entry in entries if isinstance(entry, dict)]
+    items = [entry for entry in entries if isinstance(entry, dict) and not canonical.is_too_deep(entry)]
     problems = [problem for entry in entries if (problem := _problem(entry, version, room_id)) is not None]
     if not any((item.get("type"), item.get("state_key")) == ("m.room.create", "") for item in items):
         problems.append("there is no create event")

@@ -19,9 +19,9 @@ from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json, forbidden, limit_exceeded
 from minihs.matrix.event import Event
-from minihs.matrix.hashes import event_id_of
-from minihs.matrix.ids import is_event_id, is_room_id
-from minihs.matrix.room_versions import ROOM_VERSIONS, RoomVersion
+from minihs.matrix.hashes import id_of_refused
+from minihs.matrix.ids import is_room_id
+from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.rooms.acl import Acls
 from minihs.rooms.admission import Refused, Source, admit
 from minihs.rooms.parts import Parts
@@ -98,6 +98,8 @@ class Transactions:
     async def _take(self, origin: str, txn_id: str, pdus: list[Any], edus: list[Any]) -> JsonObject:
         results: dict[str, JsonObject] = {}
         staged = await self._check_pdus(origin, pdus, results)
+        if canonical.is_too_deep(edus, canonical.MAX_DEPTH + 1):  # one look at all costs half
+            edus = [edu for edu in edus if _is_readable(edu, origin)]
         durable = [edu for edu in edus if _edu_type(edu) in self._durable]
         answer = {"pdus": results}
         now = self._parts.now()
@@ -147,15 +149,18 @@ class Transactions:
             room = rooms.get(self._parts.db.read, room_id)
             self._parts.graph.stored_many([event.event_id for event in admitted if isinstance(event, Event)])
             for pdu, result in zip(of_room, admitted, strict=True):
-                event_id = _event_id(pdu, version, result)
+                if isinstance(result, Event):
+                    event_id: str | None = result.event_id
+                else:
+                    event_id = id_of_refused(pdu, version)
+                    log.info(
+                        "refused a PDU", origin=origin, event_id=event_id, room=room_id, reason=result.text
+                    )
                 if event_id is None:
                     continue
                 if denied:
                     results[event_id] = {"error": "Denied by the room's server ACL."}
                 elif isinstance(result, Refused):
-                    log.info(
-                        "refused a PDU", origin=origin, event_id=event_id, room=room_id, reason=result.text
-                    )
                     results[event_id] = {"error": result.text}
                 else:
                     results[event_id] = {}
@@ -277,12 +282,9 @@ def _edu_type(edu: object) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _event_id(pdu: Any, version: RoomVersion, result: Event | Refused) -> str | None:
-    """The id to answer under; also for a PDU that was refused, if one can be computed."""
-    if isinstance(result, Event):
-        return result.event_id
-    try:
-        event_id = event_id_of(pdu, version)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    return event_id if is_event_id(event_id) else None
+def _is_readable(edu: object, origin: str) -> bool:
+    """Whether an EDU is as shallow as what is read again from the inbox has to be."""
+    if not canonical.is_too_deep(edu):
+        return True
+    log.info("refused an EDU", origin=origin, type=_edu_type(edu), reason="nested too deeply")
+    return False

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from minihs.matrix.canonical import JsonObject
+from minihs.matrix.canonical import JsonObject, is_too_deep
 from minihs.matrix.errors import forbidden, invalid_param, not_found
 from minihs.matrix.federation_errors import FederationError
 from minihs.matrix.ids import is_room_id, is_server_name
@@ -240,6 +240,7 @@ def remote_summary(value: object, room_id: object) -> JsonObject | None:
             and type(child.get("origin_server_ts")) is int
             and isinstance(child.get("content"), dict)
             and is_child(child["content"])
+            and not is_too_deep(child)
         ):
             names = ("type", "state_key", "sender", "content", "origin_server_ts")
             summary["children_state"].append({name: child[name] for name in names})

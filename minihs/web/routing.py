@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import parse_qsl
 
 from minihs.matrix import canonical
-from minihs.matrix.canonical import JsonObject
+from minihs.matrix.canonical import MAX_CARRIED_DEPTH, MAX_WIRE_DEPTH, JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, invalid_param, missing_param, not_json
 from minihs.requester import Requester
 
@@ -83,6 +83,8 @@ class Route:
     paths: tuple[str, ...]
     auth: Auth
     body_cap: int
+    max_depth: int
+    """How deep its JSON may be nested."""
     limit: str | None
     """Name of the rate limit (rate_limits.py) that a request here counts against."""
     api: str
@@ -104,12 +106,13 @@ class Routes:
         auth: Auth,
         also: Iterable[str] = (),
         body_cap: int | None = None,
+        max_depth: int = MAX_WIRE_DEPTH,
         limit: str | None = None,
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             paths = tuple(alias for each in (path, *also) for alias in with_aliases(each))
             cap = DEFAULT_BODY_CAP[auth] if body_cap is None else body_cap
-            self.all.append(Route(method, paths, auth, cap, limit, api_of(path), handler))
+            self.all.append(Route(method, paths, auth, cap, max_depth, limit, api_of(path), handler))
             return handler
 
         return register
@@ -282,7 +285,7 @@ class Call:
             if not data and optional:
                 return {}
             try:
-                self._json = canonical.loads(data)
+                self._json = canonical.loads(data, max_depth=self.route.max_depth)
             except canonical.BadJson as error:
                 raise not_json() from error
             self._json_read = True
@@ -297,6 +300,7 @@ class Call:
 
 
 __all__ = [
-    "CLIENT", "FEDERATION", "KIB", "MIB", "NONE", "OPTIONAL_CLIENT", "TRANSACTION_BODY_CAP",
-    "Answer", "Auth", "Call", "JsonObject", "MatrixError", "QueryArgs", "Requester", "Route", "Routes",
+    "CLIENT", "FEDERATION", "KIB", "MAX_CARRIED_DEPTH", "MIB", "NONE", "OPTIONAL_CLIENT",
+    "TRANSACTION_BODY_CAP", "Answer", "Auth", "Call", "JsonObject", "MatrixError", "QueryArgs", "Requester",
+    "Route", "Routes",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from minihs.matrix.canonical import MAX_DEPTH, MAX_WIRE_DEPTH
+from minihs.matrix.canonical import MAX_CARRIED_DEPTH, MAX_DEPTH
 from minihs.store.events import Outcome
 from minihs.testing.hostile import Reply
 from tests.advisories.kit import V1, cpu_budget, seg, siege
@@ -19,7 +19,7 @@ DEEP = {
     "closed lists": b"[" * 1_000_000 + b"]" * 1_000_000,
     "objects": b'{"a":' * 1_000_000,
     "both": b'[{"a":' * 1_000_000,
-    "just too deep": b'{"pdus":[],"x":' + b"[" * MAX_WIRE_DEPTH + b"]" * MAX_WIRE_DEPTH + b"}",
+    "just too deep": b'{"pdus":[],"x":' + b"[" * MAX_CARRIED_DEPTH + b"]" * MAX_CARRIED_DEPTH + b"}",
 }
 
 

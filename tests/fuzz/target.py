@@ -17,6 +17,7 @@ from minihs.federation import http
 from minihs.federation.connections import Connections
 from minihs.federation.dial import Target as Place
 from minihs.matrix import canonical
+from minihs.matrix.canonical import MAX_CARRIED_DEPTH
 from minihs.matrix.event import Event
 from minihs.matrix.hashes import has_right_content_hash
 from minihs.matrix.ids import domain_of
@@ -223,7 +224,7 @@ class Target:
         """Signed over what the body means; if it means nothing, over something else."""
         if headers is None:
             try:
-                content = None if body is None else canonical.loads(body)
+                content = None if body is None else canonical.loads(body, max_depth=MAX_CARRIED_DEPTH)
                 signature = self.peer.authorization(method, "one.test", uri, content)
             except ValueError:
                 signature = self.peer.authorization(method, "one.test", uri, {})
@@ -347,7 +348,7 @@ def is_error(answer: Any) -> bool:
     )
 
 
-def canonical_or_none(value: Any, max_depth: int = 110) -> Any:
+def canonical_or_none(value: Any, max_depth: int = MAX_CARRIED_DEPTH) -> Any:
     """The value as a server reads it."""
     try:
         return canonical.loads(Body().of(value), max_depth=max_depth)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
+from minihs.matrix.canonical import MAX_CARRIED_DEPTH
 from minihs.rooms import gap_state
 from minihs.store.events import Outcome
 from tests.advisories.kit import MALLORY, V1, seg
@@ -85,5 +86,5 @@ async def tell(target: Target, way: str, case: Pdu, answer: Answered) -> str | N
         query = f"ts={child['origin_server_ts']}&dir=f"
         await target.client("GET", f"{CLIENT_V1}/rooms/{seg(target.at.room_id)}/timestamp_to_event?{query}")
     # Of an answer that is no JSON, by our rules, nothing can be taken.
-    is_json = canonical_or_none(bad, 108) is not None
+    is_json = canonical_or_none(bad, MAX_CARRIED_DEPTH - 2) is not None
     return sibling_id if way == "get_missing_events" and is_json else None

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minihs.matrix import canonical
+from minihs.matrix.canonical import MAX_CARRIED_DEPTH
 from minihs.store.events import Outcome
 from tests.advisories.kit import ALICE, MALLORY, V1, seg
 from tests.fuzz.arena import Arena, fuzz
@@ -50,7 +51,7 @@ def test_a_transaction(arena: Arena, version: str, body: Body, name: str | None,
         status, answer = await target.ask("PUT", uri, data)
         await target.siege.rest()
         if status == 200:
-            read = canonical.loads(data)
+            read = canonical.loads(data, max_depth=MAX_CARRIED_DEPTH)
             if good in read.get("pdus", []) and vital == target.vital_state():
                 event_id = target.id_of(good)
                 assert answer["pdus"].get(event_id) == {}, target.shown()

@@ -293,6 +293,22 @@ class TestDepth:
             with pytest.raises(BadJson, match="deep"):
                 canonical.loads(b"[" + number + b"," + nested(110) + b"]")
 
+    def test_what_carries_events_may_be_deeper_whichever_parser_reads_it(self) -> None:
+        most = canonical.MAX_CARRIED_DEPTH
+        for data in (b"1", b"18446744073709551616", b"9" * 400):
+            deep = b"[" + data + b"," + nested(most - 1) + b"]"
+            value = canonical.loads(deep, max_depth=most)
+            with pytest.raises(BadJson, match="deep"):
+                canonical.loads(b"[" + deep + b"]", max_depth=most)
+            assert canonical.encode(value) == canonical.dumps(value) == deep
+            objects = b'{"a":' * (most - 1) + b"[" + data + b"]" + b"}" * (most - 1)
+            assert canonical.encode(canonical.loads(objects, max_depth=most)) == objects
+
+    @pytest.mark.parametrize("more", [b"", b"," + b"9" * 400])
+    def test_what_no_parser_reads_is_bad_whatever_the_limit(self, more: bytes) -> None:
+        with pytest.raises(BadJson):
+            canonical.loads(b"[" + nested(100_000) + more + b"]", max_depth=1_000_000)
+
     def test_brackets_in_strings_and_side_by_side_are_not_depth(self) -> None:
         canonical.loads(b'["' + b"[" * 1000 + b'", ' + b"9" * 400 + b', "\\"[[[["]', max_depth=1)
         canonical.loads(b"[" + b"[]," * 1000 + b"[]]", max_depth=2)
@@ -329,3 +345,6 @@ class TestCheckStrict:
             canonical.check_strict(json.loads(nested(101)))
         with pytest.raises(BadJson):
             canonical.check_depth(json.loads(nested(101)))
+        assert not canonical.is_too_deep(json.loads(nested(100)))
+        assert canonical.is_too_deep(json.loads(nested(101)))
+        assert canonical.is_too_deep(json.loads(nested(9000)))

@@ -7,7 +7,7 @@ from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import bad_json
 from minihs.matrix.fields import required_text
 from minihs.web.routes.federation.streams import streamed
-from minihs.web.routing import FEDERATION, KIB, Answer, Call, Routes
+from minihs.web.routing import FEDERATION, KIB, MAX_CARRIED_DEPTH, Answer, Call, Routes
 
 routes = Routes()
 
@@ -65,7 +65,12 @@ async def send_knock(call: Call, room_id: str, event_id: str) -> JsonObject:
     return await call.services.rooms.resident.send_knock(call.origin, room_id, event_id, await call.json())
 
 
-@routes.put(_V2 + "/invite/{room_id}/{event_id}", auth=FEDERATION, body_cap=_INVITE_CAP)
+@routes.put(
+    _V2 + "/invite/{room_id}/{event_id}",
+    auth=FEDERATION,
+    body_cap=_INVITE_CAP,
+    max_depth=MAX_CARRIED_DEPTH,
+)
 async def invite(call: Call, room_id: str, event_id: str) -> JsonObject:
     body = await call.json()
     event = await call.services.rooms.invites.receive(
@@ -79,7 +84,12 @@ async def invite(call: Call, room_id: str, event_id: str) -> JsonObject:
     return {"event": event}
 
 
-@routes.put(_V1 + "/invite/{room_id}/{event_id}", auth=FEDERATION, body_cap=_INVITE_CAP)
+@routes.put(
+    _V1 + "/invite/{room_id}/{event_id}",
+    auth=FEDERATION,
+    body_cap=_INVITE_CAP,
+    max_depth=MAX_CARRIED_DEPTH,
+)
 async def invite_v1(call: Call, room_id: str, event_id: str) -> Answer:
     """The old form: the body is the event, of room version 1 or 2."""
     body = await call.json()

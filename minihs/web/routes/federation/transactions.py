@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import invalid_param
-from minihs.web.routing import FEDERATION, TRANSACTION_BODY_CAP, Call, Routes
+from minihs.web.routing import FEDERATION, MAX_CARRIED_DEPTH, TRANSACTION_BODY_CAP, Call, Routes
 
 routes = Routes()
 
@@ -15,6 +15,7 @@ routes = Routes()
     also=["/_matrix/federation/v1/send/{txn_id}/"],
     auth=FEDERATION,
     body_cap=TRANSACTION_BODY_CAP,
+    max_depth=MAX_CARRIED_DEPTH,
 )
 async def send(call: Call, txn_id: str) -> JsonObject:
     if len(txn_id) > 255:
