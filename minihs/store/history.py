@@ -13,6 +13,9 @@ from minihs.store.events import Outcome
 MAX_PASSED = 1_000
 """Rejected events that one walk passes over."""
 
+MAX_AHEAD = 1_000
+"""Rows that one walk reads ahead, in vain if the DAG is made for it."""
+
 
 def walk_back(db: Reader, room_nid: int, event_ids: Collection[str], limit: int) -> list[int]:
     """Numbers of timeline events at and before the given ones, the newest (along the DAG) first."""
@@ -67,7 +70,7 @@ def _walk(
     found: list[int] = []
     seen: set[int] = set(stop)
     heap: list[tuple[int, int, int]] = []
-
+    graph = _ReadAhead(db, room_nid)
     passed = 0
 
     def push(nids: Collection[int]) -> None:
@@ -76,25 +79,74 @@ def _walk(
         while new and passed <= MAX_PASSED:
             seen.update(new)
             rejected: list[int] = []
-            for part in ids.chunks(new):
-                for nid, topo, arrival, depth, outcome in db.execute(
-                    "SELECT event_nid, topo, arrival, depth, outcome FROM events WHERE room_nid = ? "
-                    f"AND event_nid IN ({ids.marks(len(part))})",
-                    (room_nid, *part),
-                ).fetchall():
-                    if outcome == Outcome.REJECTED:
-                        rejected.append(nid)
-                    elif topo is not None and (min_depth is None or depth >= min_depth):
-                        heapq.heappush(heap, (-topo, -(arrival or 0), nid))
+            for nid, topo, arrival, depth, outcome in graph.events(new):
+                if outcome == Outcome.REJECTED:
+                    rejected.append(nid)
+                elif topo is not None and (min_depth is None or depth >= min_depth):
+                    heapq.heappush(heap, (-topo, -(arrival or 0), nid))
             passed += len(rejected)
             new = [nid for nid in _parents(db, room_nid, rejected) if nid not in seen]
 
     push(start)
     while heap and len(found) < limit:
-        nid = heapq.heappop(heap)[2]
+        topo, arrival, nid = heapq.heappop(heap)
         found.append(nid)
-        push(_parents(db, room_nid, [nid]))
+        if len(found) < limit:
+            push(graph.parents(nid, -topo, -arrival, ahead=limit - len(found)))
     return found
+
+
+type _Row = tuple[int, int | None, int | None, int, int]
+"""event_nid, topo, arrival, depth, outcome."""
+
+
+class _ReadAhead:
+    """A room's DAG for one walk. What is before an event in it mostly has the places before its own, so
+    those are read with it, in one statement instead of two for each."""
+
+    def __init__(self, db: Reader, room_nid: int) -> None:
+        self._db = db
+        self._room_nid = room_nid
+        self._rows: dict[int, _Row] = {}
+        self._parents: dict[int, list[int]] = {}
+        self._spare = MAX_AHEAD
+
+    def events(self, nids: Collection[int]) -> list[_Row]:
+        """Those of the events that we hold."""
+        for part in ids.chunks([nid for nid in nids if nid not in self._rows]):
+            for row in self._db.execute(
+                "SELECT event_nid, topo, arrival, depth, outcome FROM events WHERE room_nid = ? "
+                f"AND event_nid IN ({ids.marks(len(part))})",
+                (self._room_nid, *part),
+            ).fetchall():
+                self._rows[row[0]] = row
+        return [self._rows[nid] for nid in nids if nid in self._rows]
+
+    def parents(self, nid: int, topo: int, arrival: int, *, ahead: int) -> list[int]:
+        """The parents of an event at that place. `ahead`: so many more will be asked for, at most."""
+        if nid not in self._parents:
+            self._read(topo, arrival, 1 + min(ahead, self._spare))
+        if nid not in self._parents:
+            self._parents[nid] = _parents(self._db, self._room_nid, [nid])
+        return self._parents[nid]
+
+    def _read(self, topo: int, arrival: int, count: int) -> None:
+        """That many events from a place on backwards, and their parents."""
+        rows = self._db.execute(
+            "SELECT e.event_nid, e.topo, e.arrival, e.depth, e.outcome, d.prev_nid FROM "
+            "(SELECT event_nid, topo, arrival, depth, outcome FROM events INDEXED BY events_by_topo "
+            "WHERE room_nid = ? AND topo IS NOT NULL AND (topo, arrival) <= (?, ?) "
+            "ORDER BY topo DESC, arrival DESC LIMIT ?) e LEFT JOIN edges d USING (event_nid)",
+            (self._room_nid, topo, arrival, count),
+        ).fetchall()
+        self._spare = max(0, self._spare - len(rows))
+        read: dict[int, list[int]] = {}
+        for nid, topo, arrival, depth, outcome, prev_nid in rows:
+            self._rows[nid] = (nid, topo, arrival, depth, outcome)
+            parents = read.setdefault(nid, [])
+            if prev_nid is not None:
+                parents.append(prev_nid)
+        self._parents |= read
 
 
 def _parents(db: Reader, room_nid: int, nids: Sequence[int]) -> list[int]:
