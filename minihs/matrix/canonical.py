@@ -74,6 +74,17 @@ def loads(data: bytes, *, strict: bool = False, max_depth: int = MAX_WIRE_DEPTH)
     return value
 
 
+def loads_checked(data: bytes) -> Any:
+    """`loads` without looking the values over: only for what has passed `check_strict`, or must before it is
+    used. That refuses all that orjson reads differently, for it makes floats of large integers.
+    """
+    _check_density(data)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return loads(data, max_depth=MAX_CARRIED_DEPTH)  # the number may be in `unsigned`
+
+
 def encode(value: Any) -> bytes:
     """Canonical JSON. BadJson for what has none: lone surrogates, NaN, keys or values of foreign types.
 

@@ -103,7 +103,8 @@ class Event:
         """
         if not isinstance(pdu, dict):
             raise EventError("the event is not an object")
-        taken = {key: value for key, value in pdu.items() if key != "unsigned"}
+        taken = dict(pdu)
+        taken.pop("unsigned", None)
         check_fields(taken, version, of_history=of_history)
         taken["signatures"] = well_formed_signatures(taken["signatures"])
         check_json(taken, version)

@@ -89,10 +89,10 @@ def well_formed_signatures(signatures: JsonObject) -> JsonObject:
     Anybody who passes an event on can add to its signatures, and nothing covers them. So rubbish in there
     costs its entry, not the event.
     """
-    if all(
-        type(of_server) is dict and all(type(text) is str for text in of_server.values())
-        for of_server in signatures.values()
-    ):
+    for of_server in signatures.values():
+        if type(of_server) is not dict or any(type(text) is not str for text in of_server.values()):
+            break
+    else:
         return signatures
     return {
         server: {key_id: text for key_id, text in of_server.items() if isinstance(text, str)}

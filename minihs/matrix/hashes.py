@@ -16,7 +16,7 @@ from minihs.matrix.room_versions import RoomVersion
 if TYPE_CHECKING:
     from minihs.matrix.event import Event
 
-_NOT_IN_CONTENT_HASH = frozenset({"unsigned", "signatures", "hashes"})
+_NOT_IN_CONTENT_HASH = ("unsigned", "signatures", "hashes")
 
 
 def content_hash(pdu: JsonObject) -> bytes:
@@ -81,7 +81,10 @@ def _name_of(digest: bytes, version: RoomVersion) -> str:
 
 
 def _content_hash(pdu: JsonObject, encode: Callable[[Any], bytes]) -> bytes:
-    return sha256(encode({k: v for k, v in pdu.items() if k not in _NOT_IN_CONTENT_HASH})).digest()
+    hashed = dict(pdu)
+    for key in _NOT_IN_CONTENT_HASH:
+        hashed.pop(key, None)
+    return sha256(encode(hashed)).digest()
 
 
 def _encoder(version: RoomVersion) -> Callable[[Any], bytes]:

@@ -41,7 +41,9 @@ def parse_server_name(text: str) -> ServerName | None:
         return None
     host, port_text = match.groups()
     # Four numbers can only be meant as an address, so 999.1.1.1 is not taken for a DNS name.
-    if (host[0] == "[" or _DOTTED_NUMBERS.fullmatch(host)) and not is_ip_literal(host):
+    if (host[0] == "[" or (host[-1].isdigit() and _DOTTED_NUMBERS.fullmatch(host))) and not is_ip_literal(
+        host
+    ):
         return None
     port = None if port_text is None else int(port_text)
     if port is not None and port > _MAX_PORT:

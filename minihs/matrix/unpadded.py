@@ -6,7 +6,7 @@ from __future__ import annotations
 from binascii import a2b_base64, b2a_base64
 
 _TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
-_FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
+_FROM_URLSAFE = str.maketrans("-_", "+/")
 _MAX_PADDING = 2
 
 
@@ -29,5 +29,6 @@ def decode(text: str) -> bytes:
     bare = text.rstrip("=")
     if len(text) - len(bare) > _MAX_PADDING:
         raise ValueError("too much base64 padding")
-    standard = bare.encode("ascii").translate(_FROM_URLSAFE)
-    return a2b_base64(standard + b"=" * (-len(bare) % 4), strict_mode=True)
+    if "-" in bare or "_" in bare:
+        bare = bare.translate(_FROM_URLSAFE)
+    return a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 import trio
@@ -74,7 +75,7 @@ class Adoption:
             raise RemoteProtocolError(host, f"the room has more than {MAX_EVENTS} state events")
         for start in range(0, len(raws), _BATCH):
             part = list(raws[start : start + _BATCH])
-            pdus = [_decode(raw) for raw in part]
+            pdus = [self._decode(raw) for raw in part]
             results = await admit(
                 pdus,
                 self._version,
@@ -97,6 +98,18 @@ class Adoption:
                 )
             if start and start % (20 * _BATCH) == 0:
                 log.info("reading the state of a room", room=self._room_id, done=start, of=len(raws))
+
+    def _decode(self, raw: bytes | memoryview) -> object:
+        try:
+            return self._parse(bytes(raw))
+        except canonical.BadJson:
+            return None
+
+    def _parse(self, raw: bytes) -> Any:
+        """An event as JSON. Nothing is done with it before it has passed `Event.from_wire`."""
+        if self._version.strict_json:
+            return canonical.loads_checked(raw)
+        return canonical.loads(raw, max_depth=canonical.MAX_CARRIED_DEPTH)
 
     # -- pass 2 ------------------------------------------------------------------------------------
 
@@ -146,7 +159,7 @@ class Adoption:
         return item is not None and item.rejected is not None
 
     def _load(self, event_id: str, item: _Item) -> Event:
-        pdu = canonical.loads(bytes(item.raws[item.place]), max_depth=canonical.MAX_CARRIED_DEPTH)
+        pdu = self._parse(bytes(item.raws[item.place]))
         pdu.pop("unsigned", None)
         event = Event.from_store(pdu, self._version, event_id)
         return event if item.is_whole else event.redacted()
@@ -308,10 +321,3 @@ class _LazyState(Mapping[Key, Event]):
 
     def __len__(self) -> int:
         return len(self._ids)
-
-
-def _decode(raw: bytes | memoryview) -> object:
-    try:
-        return canonical.loads(bytes(raw), max_depth=canonical.MAX_CARRIED_DEPTH)
-    except canonical.BadJson:
-        return None

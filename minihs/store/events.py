@@ -55,8 +55,10 @@ _SELECT = (
 
 
 def _from_row(row: Sequence[Any]) -> StoredEvent:
-    event_id, version, packed, nid, room_nid, outcome, outlier, *rest = row
-    event = Event.from_store(canonical.loads(unpack(packed)), ROOM_VERSIONS[version], event_id)
+    event_id, version_name, packed, nid, room_nid, outcome, outlier, *rest = row
+    version = ROOM_VERSIONS[version_name]
+    loads = canonical.loads_checked if version.strict_json else canonical.loads
+    event = Event.from_store(loads(unpack(packed)), version, event_id)
     return StoredEvent(nid, room_nid, event, Outcome(outcome), bool(outlier), *rest)
 
 

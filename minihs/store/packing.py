@@ -22,10 +22,13 @@ _WINDOW = -13
 
 _MEMORY = 5
 
+_PRIMED = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, WORDS_1)
+"""Has read the dictionary and nothing else. A copy takes a fifth of the time that it takes to read it."""
+
 
 def pack(data: bytes) -> bytes:
     """The form for the disk; never more than a byte longer than `data`."""
-    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, WORDS_1)
+    deflate = _PRIMED.copy()
     packed = deflate.compress(data) + deflate.flush()
     return _DEFLATED_1 + packed if len(packed) < len(data) else _PLAIN + data
 

@@ -348,3 +348,41 @@ class TestCheckStrict:
         assert not canonical.is_too_deep(json.loads(nested(100)))
         assert canonical.is_too_deep(json.loads(nested(101)))
         assert canonical.is_too_deep(json.loads(nested(9000)))
+
+
+class TestLoadsChecked:
+    """It may take the place of `loads` wherever `check_strict` decides in the end."""
+
+    @given(any_values)
+    def test_what_passes_is_read_alike_and_what_does_not_is_refused_alike(self, value: Any) -> None:
+        data = json.dumps(value).encode()
+        try:
+            slowly = canonical.loads(data)
+            canonical.check_strict(slowly)
+        except BadJson:
+            with pytest.raises(BadJson):
+                canonical.check_strict(canonical.loads_checked(data))
+        else:
+            quickly = canonical.loads_checked(data)
+            assert quickly == slowly
+            assert canonical.encode(quickly) == canonical.encode(slowly)
+
+    @pytest.mark.parametrize("number", [2**53, -(2**53), 2**63, 2**64, -(2**64), 10**400])
+    def test_a_large_integer_is_refused_by_the_strict_check(self, number: int) -> None:
+        with pytest.raises(BadJson):
+            canonical.check_strict(canonical.loads_checked(b'{"depth":%d}' % number))
+
+    def test_a_number_that_orjson_refuses_costs_nothing_where_it_is_not_looked_at(self) -> None:
+        read = canonical.loads_checked(b'{"unsigned":{"age":1%s},"depth":5}' % (b"0" * 400))
+        del read["unsigned"]
+        canonical.check_strict(read)
+        assert read == {"depth": 5}
+
+    @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"NaN", b'"\\ud800"', b"1e999", nested(2000)])
+    def test_what_is_no_json_is_refused(self, data: bytes) -> None:
+        with pytest.raises(BadJson):
+            canonical.loads_checked(data)
+
+    def test_a_long_text_of_tiny_values_is_refused(self) -> None:
+        with pytest.raises(BadJson, match="too many values"):
+            canonical.loads_checked(b"[" + b"[]," * 2 * canonical.MAX_VALUES + b"1]")
