@@ -41,6 +41,14 @@ def has_right_content_hash(event: Event) -> bool:
     return expected == _content_hash(event.json, _encoder(event.version))
 
 
+def is_unchanged(pdu: Any) -> bool:
+    """`has_right_content_hash` for what need not be a valid event."""
+    try:
+        return unpadded.decode(pdu["hashes"]["sha256"]) == content_hash(pdu)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+
+
 def signed_bytes(pdu: JsonObject, version: RoomVersion) -> bytes:
     """What an event's signatures are made over, and its reference hash is taken of: the canonical JSON of the
     redacted event without `signatures` and `unsigned`."""

@@ -18,7 +18,7 @@ import trio
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event, EventError
 from minihs.matrix.federation_errors import KeyUnavailable
-from minihs.matrix.hashes import has_right_content_hash
+from minihs.matrix.hashes import has_right_content_hash, id_of_refused, is_unchanged
 from minihs.matrix.room_versions import RoomVersion
 from minihs.rooms.ports import Keys
 from minihs.runtime import Runtime
@@ -165,6 +165,15 @@ async def admit_one(
             raise MatrixError(400, "M_INVALID_PARAM", f"The event is not valid: {result.text}")
         case _:
             assert_never(result.reason)
+
+
+def is_malformed(pdu: object, version: RoomVersion, event_id: str) -> bool:
+    """Whether that event is none by its form, and this is how its sender made it, as far as hashes say."""
+    try:
+        Event.from_wire(pdu, version)
+    except EventError:
+        return id_of_refused(pdu, version) == event_id and is_unchanged(pdu)
+    return False
 
 
 def _read(

@@ -13,7 +13,7 @@ import structlog
 
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError, RemoteProtocolError
-from minihs.rooms.admission import Source
+from minihs.rooms.admission import Source, is_malformed
 from minihs.rooms.asking import Asking
 from minihs.rooms.batch import Batch
 from minihs.rooms.parts import Parts
@@ -39,7 +39,11 @@ class GapState:
         self._asking = asking
 
     async def after(self, batch: Batch, prev_id: str, origin: str, received_ts: int) -> StateRef:
-        """The state after an event that we lack. Raises Defer."""
+        """The state after an event that we lack. Raises Defer.
+
+        One whose form is not valid changes nothing, like one that is rejected: a server without our limits
+        takes it for an event, and what is built on it there is good.
+        """
         _require_whole(batch)
         for host in self._asking.residents(batch, origin):
             try:
@@ -48,8 +52,9 @@ class GapState:
             except FederationError as error:
                 log.info("could not get the state at a gap", room=batch.head.room_id, error=str(error))
                 continue
-            if previous.state_key is not None and not batch.graph.is_rejected(prev_id):
-                state[previous.type, previous.state_key] = prev_id
+            key = None if previous is None else previous.key
+            if key is not None and not batch.graph.is_rejected(prev_id):
+                state[key] = prev_id
             return self._relative_to_current(batch, state)
         raise Defer(f"the state at {prev_id}")
 
@@ -65,10 +70,13 @@ class GapState:
                 return self._relative_to_current(batch, state)
         raise Defer(f"the state before {event_id}")
 
-    async def _event_from(self, batch: Batch, event_id: str, host: str, received_ts: int) -> Event:
+    async def _event_from(self, batch: Batch, event_id: str, host: str, received_ts: int) -> Event | None:
+        """None: its form is not valid."""
         if not batch.graph.has(event_id):
             federation = self._parts.federation
             pdu = await self._asking.ask(batch, lambda: federation.get_event(host, event_id))
+            if is_malformed(pdu, batch.head.version, event_id):
+                return None
             await self._asking.keep_outliers(batch, [pdu], Source.STATE, received_ts)
         event = batch.graph.event(event_id)
         if event is None or event.room_id != batch.head.room_id:
