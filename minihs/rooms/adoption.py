@@ -26,10 +26,11 @@ from minihs.rooms.admission import Source, admit
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
 from minihs.rooms.parts import Parts
 from minihs.rooms.state import Key
-from minihs.store import events, ids, memberships, outliers, partial, rooms, state
+from minihs.store import events, ids, memberships, new_events, partial, rooms, state
 from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
+from minihs.store.new_events import NewEvent
 
 log = structlog.get_logger()
 
@@ -233,25 +234,12 @@ class Adoption:
         return {keys[key]: nids[event_id] for key, event_id in state_ids.items()}
 
     def _insert(self, tx: Tx, room_nid: int, event_ids: Sequence[str], now: int) -> None:
-        known = events.known(tx, event_ids)
-        for event_id in known:
-            item = self._items[event_id]
-            events.insert(
-                tx,
-                room_nid,
-                self._load(event_id, item),
-                outcome=Outcome.ACCEPTED if item.rejected is None else Outcome.REJECTED,
-                reason=item.rejected,
-                outlier=True,
-                received_ts=now,
-            )
-        new = ((event_id, self._items[event_id]) for event_id in event_ids if event_id not in known)
-        outliers.insert_new(
-            tx,
-            room_nid,
-            ((self._load(event_id, item), item.rejected) for event_id, item in new),
-            received_ts=now,
-        )
+        new_events.insert_all(tx, room_nid, [self._as_new(event_id, now) for event_id in event_ids])
+
+    def _as_new(self, event_id: str, now: int) -> NewEvent:
+        item = self._items[event_id]
+        outcome = Outcome.ACCEPTED if item.rejected is None else Outcome.REJECTED
+        return NewEvent(self._load(event_id, item), outcome, now, reason=item.rejected, outlier=True)
 
     async def promote(
         self, join: Event, partial_from: str | None = None, servers: Sequence[str] = ()
@@ -276,19 +264,18 @@ class Adoption:
             }
             after = state.new_group(tx, room_nid, before, own)
             pos = tx.next_pos()
-            nid = events.insert(
-                tx,
-                room_nid,
+            new = NewEvent(
                 join,
-                outcome=Outcome.ACCEPTED,
+                Outcome.ACCEPTED,
+                now,
                 before_group=before,
                 after_group=after,
                 topo=events.place_after_gap(tx, room_nid, join.depth),
                 arrival=pos,
-                received_ts=now,
             )
+            nid = new_events.insert(tx, room_nid, new)
             events.move_forward_extremities(tx, room_nid, (), (nid,))
-            events.connect(tx, room_nid, nid)
+            new_events.connect_all(tx, room_nid, {nid: new})
             rooms.came_in_by(tx, room_nid, nid)
             if partial_from is not None:
                 partial.presume_hosts(tx, room_nid, servers)

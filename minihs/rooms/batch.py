@@ -3,17 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NamedTuple
 
 from minihs.matrix.event import Event
 from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head, Heads, Tip
 from minihs.rooms.state import Key, MergedRef, StateRef
-from minihs.store import client_txns, events, ids, inbox, memberships, outbound, partial, rooms, state
+from minihs.store import (
+    client_txns,
+    events,
+    ids,
+    inbox,
+    memberships,
+    new_events,
+    outbound,
+    partial,
+    rooms,
+    state,
+)
 from minihs.store.database import Database, Tx
 from minihs.store.events import Outcome
+from minihs.store.new_events import NewEvent
 
 MAX_LOOK_THROUGH = 200
 """Parents looked at to find out which extremities an event replaces."""
@@ -59,6 +72,11 @@ class Entry:
     redacted_by: str | None = None
     """A redaction that came before this event."""
 
+    @property
+    def is_news(self) -> bool:
+        """Whether it has a place in the stream of what clients are shown."""
+        return not self.outlier and not self.history and self.outcome is not Outcome.REJECTED
+
 
 class Batch:
     """Collects entries, keeps the head in step, writes all in one commit.
@@ -75,6 +93,10 @@ class Batch:
         self.entries: list[Entry] = []
         self._parents: set[str] = set()
         """What accepted entries of the timeline are built upon."""
+        self._awaiting: dict[str, list[Entry]] = {}
+        """Redactions among the entries, by the target that is not here yet."""
+        self._unheard: set[str] = set()
+        """Events that nothing on disk names, nor did when the batch began."""
         self._written: StateRef | None = None
         """The current state on disk, as long as there are entries that may move it."""
         self.placed: dict[str, tuple[int | None, StateRef]] = {}
@@ -93,6 +115,8 @@ class Batch:
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
+        if entry.awaited_redaction_of is not None:
+            self._awaiting.setdefault(entry.awaited_redaction_of, []).append(entry)
         if entry.outcome is Outcome.ACCEPTED and not entry.outlier:
             self._parents.update(entry.event.prev_events)
         self.graph.add_pending(entry.event, entry.outcome)
@@ -167,17 +191,38 @@ class Batch:
                 waiting.extend(hidden.prev_events if hidden is not None else ())
         return found
 
+    def look_ahead(self, event_ids: Collection[str]) -> None:
+        """These are to be given their places: find out in one go which of them the disk knows anything of.
+        (Only this room's own work adds to that, so it holds until this batch is written.)
+        """
+        self.graph.stored_many(event_ids)
+        self._unheard = set(event_ids) - ids.event_nids(self.db.read, event_ids).keys()
+
     def _is_built_upon(self, event_id: str) -> bool:
-        return event_id in self._parents or events.is_built_upon(self.db.read, event_id)
+        return event_id in self._parents or (
+            event_id not in self._unheard and events.is_built_upon(self.db.read, self.head.room_nid, event_id)
+        )
+
+    def redactions_before(self, event_id: str) -> Iterator[tuple[Event, StateRef | None]]:
+        """Accepted redactions that came before this event, their target; with the state before each."""
+        for entry in self._awaiting.get(event_id, ()):
+            yield entry.event, entry.before
+        if event_id not in self._unheard:
+            for redaction_id in events.pending_redactions(self.db.read, event_id):
+                stored = self.graph.stored(redaction_id)
+                if stored is not None and stored.outcome is Outcome.ACCEPTED:
+                    yield stored.event, StateRef(stored.before_group)
 
     async def commit(self) -> dict[str, int]:
         """Write everything. Returns event id → number."""
+        self._unheard = set()
         if not self:
             return {}
         creating = self.head.room_nid == 0
         self._settle_current()
+        numbers = self._numbers()
         try:
-            nids, groups = await self.db.write(lambda tx: self._write(tx, creating=creating))
+            nids, groups = await self.db.write(lambda tx: self._write(tx, numbers, creating=creating))
             for ref, group in groups:
                 ref.settle(group)
         finally:
@@ -191,9 +236,20 @@ class Batch:
         self.entries, self.done, self.completed, self.deferred, self.also = [], [], [], [], None
         self._written = None
         self._parents.clear()
+        self._awaiting.clear()
         self.placed.clear()
         self._heads.keep(self.head)
         return nids
+
+    def _numbers(self) -> dict[str, int]:
+        """Those of the events that ours name, as far as they are at hand: the writer need not look them
+        up."""
+        named = (
+            event_id
+            for entry in self.entries
+            for event_id in (*entry.event.prev_events, *entry.event.auth_events)
+        )
+        return self.graph.numbers(named)
 
     def _settle_current(self) -> None:
         """Find out how the entries moved the current state. What it was between two of them is passed over,
@@ -223,13 +279,15 @@ class Batch:
 
     # -- in the writer -----------------------------------------------------------------------------
 
-    def _write(self, tx: Tx, *, creating: bool) -> tuple[dict[str, int], list[tuple[StateRef, int]]]:
+    def _write(
+        self, tx: Tx, numbers: Mapping[str, int], *, creating: bool
+    ) -> tuple[dict[str, int], list[tuple[StateRef, int]]]:
         groups: dict[int, tuple[StateRef, int]] = {}
-        nids: dict[str, int] = {}
         if creating:
             self.head.room_nid = rooms.intern(tx, self.head.room_id, self.head.version.version)
-        for entry in self.entries:
-            nids[entry.event.event_id] = self._write_entry(tx, entry, groups)
+        for event_id, nid in numbers.items():
+            tx.remember(event_id, nid)
+        nids = self._write_entries(tx, groups) if self.entries else {}
         self._move_tips(tx, nids)
         for event in self.completed:
             events.complete(tx, event)
@@ -254,34 +312,54 @@ class Batch:
             tx, self.head.room_nid, before.values(), [nids[event_id] for event_id in come]
         )
 
-    def _write_entry(self, tx: Tx, entry: Entry, groups: dict[int, tuple[StateRef, int]]) -> int:
-        room_nid, room_id = self.head.room_nid, self.head.room_id
-        before = self.group(tx, entry.before, groups)
-        after = self.group(tx, entry.after, groups)
-        news = not entry.outlier and not entry.history and entry.outcome is not Outcome.REJECTED
-        if news:
-            arrival: int | None = tx.next_pos()
-        else:
-            arrival = events.next_history_place(tx, room_nid) if entry.history else None
-        nid = events.insert(
-            tx,
-            room_nid,
+    def _write_entries(self, tx: Tx, groups: dict[int, tuple[StateRef, int]]) -> dict[str, int]:
+        """The events, and then what follows from each. Returns event id → number."""
+        room_nid, entries = self.head.room_nid, self.entries
+        moving = [entry.is_news or entry.current is not None for entry in entries]
+        free = iter(tx.next_positions(sum(moving)))
+        positions = [next(free) if moves else None for moves in moving]
+        history = count(events.next_history_place(tx, room_nid), -1) if self._has_history() else count()
+        new: list[NewEvent] = []
+        for entry, pos in zip(entries, positions, strict=True):
+            arrival = next(history) if entry.history else pos if entry.is_news else None
+            new.append(self._row(tx, entry, arrival, groups))
+        nids = new_events.insert_all(tx, room_nid, new)
+        placed = {nid: each for nid, each in zip(nids, new, strict=True) if not each.outlier}
+        if self.head.partial is not None:
+            for nid in placed:
+                partial.add_event(tx, room_nid, nid)
+        new_events.connect_all(tx, room_nid, placed)
+        for entry, nid, pos in zip(entries, nids, positions, strict=True):
+            self._write_rest(tx, entry, nid, pos, groups)
+        if any(moving):
+            tx.wake(f"room:{self.head.room_id}")
+        return {entry.event.event_id: nid for entry, nid in zip(entries, nids, strict=True)}
+
+    def _has_history(self) -> bool:
+        return any(entry.history for entry in self.entries)
+
+    def _row(
+        self, tx: Tx, entry: Entry, arrival: int | None, groups: dict[int, tuple[StateRef, int]]
+    ) -> NewEvent:
+        return NewEvent(
             entry.event,
-            outcome=entry.outcome,
+            entry.outcome,
+            entry.received_ts,
             reason=entry.reason,
             outlier=entry.outlier,
-            before_group=before,
-            after_group=after,
+            before_group=self.group(tx, entry.before, groups),
+            after_group=self.group(tx, entry.after, groups),
             topo=None if entry.outcome is Outcome.REJECTED else entry.topo,
             arrival=arrival,
-            received_ts=entry.received_ts,
         )
-        if self.head.partial is not None and not entry.outlier:
-            partial.add_event(tx, room_nid, nid)
-        if not entry.outlier:
-            events.connect(tx, room_nid, nid)
+
+    def _write_rest(
+        self, tx: Tx, entry: Entry, nid: int, pos: int | None, groups: dict[int, tuple[StateRef, int]]
+    ) -> None:
+        """What follows from an event that is stored. `pos`: of what it changes for clients."""
         if entry.current is not None:
-            self._move_current(tx, entry, arrival if news and arrival else tx.next_pos(), groups)
+            assert pos is not None  # noqa: S101  (each that moves the state has one)
+            self._move_current(tx, entry, pos, groups)
         self.redact(tx, entry, nid)
         if entry.hosts:
             host_set = outbound.intern_host_set(tx, entry.hosts)
@@ -292,9 +370,6 @@ class Batch:
             client_txns.remember(
                 tx, txn.user_id, txn.device_id, txn.scope, txn.txn_id, nid, entry.received_ts
             )
-        if news or entry.current is not None:
-            tx.wake(f"room:{room_id}")
-        return nid
 
     def _move_current(self, tx: Tx, entry: Entry, pos: int, groups: dict[int, tuple[StateRef, int]]) -> None:
         group = self.group(tx, entry.current, groups)

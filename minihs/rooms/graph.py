@@ -70,6 +70,14 @@ class Graph:
                     self._remember(item)
         return found
 
+    def numbers(self, event_ids: Iterable[str]) -> dict[str, int]:
+        """The numbers of those events that are at hand."""
+        found: dict[str, int] = {}
+        for event_id in event_ids:
+            if event_id not in found and (cached := self._cache.get(event_id)) is not None:
+                found[event_id] = cached.nid
+        return found
+
     def event(self, event_id: str) -> Event | None:
         waiting = self._pending.get(event_id)
         if waiting is not None:

@@ -11,10 +11,11 @@ from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.event import Event
 from minihs.rooms.parts import Parts
-from minihs.store import events, inbox, memberships, rooms
+from minihs.store import events, inbox, memberships, new_events, rooms
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
 from minihs.store.inbox import Staged
+from minihs.store.new_events import NewEvent
 
 log = structlog.get_logger()
 
@@ -34,15 +35,10 @@ class OutOfBand:
             # The version is what the other server says: it must not become that of a room that others
             # of us are invited to as well.
             known = rooms.version(tx, room_nid)
-            nid = events.insert(
-                tx,
-                room_nid,
-                event,
-                outcome=Outcome.ACCEPTED,
-                outlier=True,
-                received_ts=now,
-                version=version if version != known else None,
+            new = NewEvent(
+                event, Outcome.ACCEPTED, now, outlier=True, version=version if version != known else None
             )
+            nid = new_events.insert(tx, room_nid, new)
             memberships.set_out_of_band(
                 tx,
                 room_nid,

@@ -14,8 +14,7 @@ from minihs.rooms.batch import Batch, Entry
 from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head
 from minihs.rooms.state import StateRef
-from minihs.store import events as event_store
-from minihs.store.events import Outcome
+from minihs.store.events import MAX_GAP_STEP, Outcome
 
 
 def is_placed(batch: Batch, event_id: str) -> bool:
@@ -116,7 +115,7 @@ def _before(batch: Batch, event: Event, gap_states: Mapping[str, StateRef]) -> t
     topo = max(topos, default=batch.head.max_topo()) + 1
     if gap_states:
         newest = max((tip.depth for tip in batch.head.tips.values()), default=0)
-        topo += max(0, min(event.depth - newest, event_store.MAX_GAP_STEP))
+        topo += max(0, min(event.depth - newest, MAX_GAP_STEP))
     return batch.graph.resolve(batch.head.version, states), topo
 
 
@@ -151,13 +150,9 @@ def link_redaction(batch: Batch, entry: Entry) -> None:
 
 def link_awaited_redaction(batch: Batch, entry: Entry) -> None:
     """A redaction of this event may have come before it."""
-    for redaction_id in event_store.pending_redactions(batch.db.read, entry.event.event_id):
-        stored = batch.graph.stored(redaction_id)
-        if stored is None or stored.outcome is not Outcome.ACCEPTED:
-            continue
-        before = StateRef(stored.before_group)
-        if may_redact(batch.graph, batch.head, stored.event, entry.event, before):
-            entry.redacted_by = redaction_id
+    for redaction, before in batch.redactions_before(entry.event.event_id):
+        if may_redact(batch.graph, batch.head, redaction, entry.event, before):
+            entry.redacted_by = redaction.event_id
             return
 
 

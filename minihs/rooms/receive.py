@@ -161,7 +161,7 @@ class Receiver:
             self._parts.turns.dealt_with(room_id, {item.origin for item in staged})
             return
         batch = self._parts.batch(self._parts.take_head(room_id))
-        batch.graph.stored_many([item.event_id for item in staged])  # in one go: which of them are here
+        batch.look_ahead([item.event_id for item in staged])
         turns = self._parts.turns
         taken: set[str] = set()
         try:

@@ -8,7 +8,7 @@ transaction gets the answer that it got before.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -100,13 +100,14 @@ class Transactions:
         staged = await self._check_pdus(origin, pdus, results)
         if canonical.is_too_deep(edus, canonical.MAX_DEPTH + 1):  # one look at all costs half
             edus = [edu for edu in edus if _is_readable(edu, origin)]
+        waiting = list(map(_to_stage, staged))
         durable = [edu for edu in edus if _edu_type(edu) in self._durable]
         answer = {"pdus": results}
         now = self._parts.now()
 
         def write(tx: Tx) -> dict[str, int]:
             inbox.remember_answer(tx, origin, txn_id, canonical.dumps(answer).decode(), now)
-            firsts = _stage(tx, staged, origin, now)
+            firsts = inbox.stage_pdus(tx, waiting, origin, now)
             for edu in durable:
                 inbox.stage_edu(tx, origin, canonical.dumps(edu), now)
             return firsts
@@ -128,8 +129,9 @@ class Transactions:
         staged = await self._check_pdus(host, pdus, {})
         now = self._parts.now()
 
-        if staged:
-            await self._parts.db.write(lambda tx: _stage(tx, staged, host, now))
+        waiting = list(map(_to_stage, staged))
+        if waiting:
+            await self._parts.db.write(lambda tx: inbox.stage_pdus(tx, waiting, host, now))
 
     async def _check_pdus(self, origin: str, pdus: list[Any], results: dict[str, JsonObject]) -> list[Event]:
         """Checks 1–3 and the ACL of the sending server. Fills in results, returns what is to be staged."""
@@ -267,14 +269,8 @@ def _parse(body: JsonObject, origin: str) -> tuple[list[Any], list[Any]]:
     return pdus, edus
 
 
-def _stage(tx: Tx, staged: Sequence[Event], origin: str, now_ms: int) -> dict[str, int]:
-    """Put PDUs into the inbox. Returns the place of the first of each room."""
-    firsts: dict[str, int] = {}
-    for event in staged:
-        seq = inbox.stage_pdu(tx, event.room_id, event.event_id, origin, canonical.dumps(event.json), now_ms)
-        if seq is not None:
-            firsts.setdefault(event.room_id, seq)
-    return firsts
+def _to_stage(event: Event) -> inbox.Pdu:
+    return inbox.Pdu(event.room_id, event.event_id, canonical.dumps(event.json))
 
 
 def _edu_type(edu: object) -> str:

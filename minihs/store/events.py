@@ -142,86 +142,15 @@ def is_rejected(db: Reader, event_id: str) -> bool:
     return row is not None and row[0] == Outcome.REJECTED
 
 
-def insert(
-    tx: Tx,
-    room_nid: int,
-    event: Event,
-    *,
-    outcome: Outcome,
-    received_ts: int,
-    reason: str | None = None,
-    outlier: bool = False,
-    before_group: int | None = None,
-    after_group: int | None = None,
-    topo: int | None = None,
-    arrival: int | None = None,
-    version: str | None = None,
-) -> int:
-    """Store an event, or give an outlier that we had its place. Returns its number.
-
-    An event stored before keeps its outcome if that was "rejected": nothing ever makes it acceptable.
-    `version`: the room version, where it is not that of the room's row.
-    """
-    nid = ids.intern_new_event(tx, event.event_id)
-    key = None if event.state_key is None else ids.intern_key(tx, event.type, event.state_key)
-    written = tx.execute(
-        "INSERT INTO events (event_nid, room_nid, type, sender, key_nid, membership, depth, ts, received_ts, "
-        "outcome, reason, outlier, before_group, after_group, topo, arrival, auth_nids, version) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (event_nid) DO UPDATE SET outlier = excluded.outlier, version = excluded.version, "
-        "before_group = excluded.before_group, after_group = excluded.after_group, topo = excluded.topo, "
-        "arrival = excluded.arrival, outcome = MAX(outcome, excluded.outcome), "
-        "reason = COALESCE(reason, excluded.reason) "
-        "WHERE outlier = 1 AND (excluded.outlier = 0 OR (version IS NOT NULL AND excluded.version IS NULL))",
-        (
-            nid,
-            room_nid,
-            event.type,
-            event.sender,
-            key,
-            event.membership,
-            min(event.depth, MAX_INTEGER),
-            max(-MAX_INTEGER, min(event.origin_server_ts, MAX_INTEGER)),
-            received_ts,
-            int(outcome),
-            reason,
-            int(outlier),
-            before_group,
-            after_group,
-            topo,
-            arrival,
-            pack_nids(ids.intern_event(tx, auth_id) for auth_id in event.auth_events),
-            version,
-        ),
-    ).rowcount
-    is_new = tx.execute(
-        "INSERT OR IGNORE INTO event_json (event_nid, json) VALUES (?, ?)",
-        (nid, pack(canonical.dumps(event.json))),
-    ).rowcount
-    if written and not is_new:
-        _make_whole(tx, nid, event)
-    if not outlier:
-        for prev_id in event.prev_events:
-            tx.execute(
-                "INSERT OR IGNORE INTO edges (event_nid, prev_nid) VALUES (?, ?)",
-                (nid, ids.intern_event(tx, prev_id)),
-            )
-    if written and topo is not None:
-        relations.index(tx, nid, event.event_id, event.json)
-        if arrival is not None and arrival < 0:
-            search.index_history(tx, nid, event)
-    return nid
-
-
 def complete(tx: Tx, event: Event) -> None:
     """An event of the timeline that we have in its redacted form only: this is the whole."""
     nid = ids.intern_event(tx, event.event_id)
-    if _make_whole(tx, nid, event):
+    if make_whole(tx, nid, event):
         relations.index(tx, nid, event.event_id, event.json)
         search.index_old(tx, nid, event.json)
 
 
-def _make_whole(tx: Tx, nid: int, event: Event) -> bool:
+def make_whole(tx: Tx, nid: int, event: Event) -> bool:
     """An event may have come in its redacted form, from a server that would not or might not show more. False
     if it did not, or was redacted here.
     """
@@ -247,52 +176,16 @@ def move_forward_extremities(tx: Tx, room_nid: int, gone: Iterable[int], come: I
         tx.execute("INSERT OR IGNORE INTO forward_extremities VALUES (?, ?)", (room_nid, nid))
 
 
-def connect(tx: Tx, room_nid: int, nid: int) -> None:
-    """Bring the backward extremities up to date for an event that was just given its place."""
-    named_by = tx.execute(
-        "DELETE FROM backward_extremities WHERE room_nid = ? AND event_nid = ? RETURNING successor",
-        (room_nid, nid),
-    ).fetchall()
-    if tx.execute("SELECT topo FROM events WHERE event_nid = ?", (nid,)).fetchone()[0] is None:
-        successors = [row[0] for row in named_by]  # rejected: what it hides is before those that name it
-    else:
-        successors = [nid]
-    missing = _missing_before(tx, nid) if successors else []
-    for successor in successors:
-        tx.executemany(
-            "INSERT OR IGNORE INTO backward_extremities VALUES (?, ?, ?)",
-            [(room_nid, event_nid, successor) for event_nid in missing],
-        )
-
-
-def _missing_before(tx: Tx, nid: int) -> list[int]:
-    """The parents of an event that we lack. Rejected ones are looked through: nobody pages over them."""
-    missing: list[int] = []
-    seen = {nid}
-    stack = [nid]
-    while stack and len(seen) < 1000:
-        for prev, outlier, topo in tx.execute(
-            "SELECT d.prev_nid, e.outlier, e.topo FROM edges d "
-            "LEFT JOIN events e ON e.event_nid = d.prev_nid WHERE d.event_nid = ?",
-            (stack.pop(),),
-        ).fetchall():
-            if prev in seen:
-                continue
-            seen.add(prev)
-            if outlier is None or outlier:
-                missing.append(prev)
-            elif topo is None:
-                stack.append(prev)
-    return missing
-
-
-def is_built_upon(db: Reader, event_id: str) -> bool:
-    """Whether an accepted event of the timeline names this one as its parent."""
+def is_built_upon(db: Reader, room_nid: int, event_id: str) -> bool:
+    """Whether an accepted event of the room's timeline names this one as its parent. (What those of other
+    rooms name does not count: anybody could say so of an event that is still to come.)
+    """
     return (
         db.execute(
             "SELECT 1 FROM event_ids i JOIN edges d ON d.prev_nid = i.event_nid "
-            "JOIN events e ON e.event_nid = d.event_nid WHERE i.event_id = ? AND e.outcome = 0 LIMIT 1",
-            (event_id,),
+            "JOIN events e ON e.event_nid = d.event_nid "
+            "WHERE i.event_id = ? AND e.room_nid = ? AND e.outcome = 0 LIMIT 1",
+            (event_id, room_nid),
         ).fetchone()
         is not None
     )

@@ -76,15 +76,29 @@ def intern_new_event(tx: Tx, event_id: str) -> int:
     return nid
 
 
-def intern_events(tx: Tx, event_ids: Collection[str]) -> dict[str, int]:
+def intern_events(tx: Tx, event_ids: Iterable[str]) -> dict[str, int]:
     """The numbers of many events, in a few statements."""
-    found = event_nids(tx, event_ids)
-    new = [event_id for event_id in dict.fromkeys(event_ids) if event_id not in found]
+    found: dict[str, int] = {}
+    asked: dict[str, None] = {}
+    for event_id in event_ids:
+        nid = tx.event_nids.get(event_id)
+        if nid is None:
+            asked[event_id] = None
+        else:
+            found[event_id] = nid
+    if len(asked) == 1:
+        (event_id,) = asked
+        found[event_id] = intern_new_event(tx, event_id)
+        return found
+    found.update(event_nids(tx, asked))
+    new = [event_id for event_id in asked if event_id not in found]
     if new:
         last = tx.execute("SELECT COALESCE(MAX(event_nid), 0) FROM event_ids").fetchone()[0]
         numbered = list(enumerate(new, last + 1))
         tx.executemany("INSERT INTO event_ids (event_nid, event_id) VALUES (?, ?)", numbered)
         found.update((event_id, nid) for nid, event_id in numbered)
+    for event_id in asked:
+        tx.remember(event_id, found[event_id])
     return found
 
 

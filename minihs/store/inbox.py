@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from minihs.store import ids
 from minihs.store.database import Reader, Tx
@@ -53,17 +54,40 @@ def forget_answers(tx: Tx, before_ms: int) -> None:
         )
 
 
-def stage_pdu(tx: Tx, room_id: str, event_id: str, origin: str, pdu: bytes, now_ms: int) -> int | None:
-    """Its place in the queue; None if the same event waits already, or was set aside. Wakes
-    "inbox:<room id>"."""
-    if tx.execute("SELECT 1 FROM inbox WHERE event_id = ?", (event_id,)).fetchone():
-        return None
-    inserted = tx.execute(
-        "INSERT INTO inbox (kind, room_id, event_id, origin, json, received_ts) VALUES (0, ?, ?, ?, ?, ?)",
-        (room_id, event_id, origin, pdu, now_ms),
+class Pdu(NamedTuple):
+    """What is to be staged."""
+
+    room_id: str
+    event_id: str
+    json: bytes
+
+
+def stage_pdus(tx: Tx, pdus: Sequence[Pdu], origin: str, now_ms: int) -> dict[str, int]:
+    """Put PDUs into the queue, but those that wait in it already or were set aside. Returns the place of the
+    first of each room. Wakes "inbox:<room id>"."""
+    new: dict[str, Pdu] = {}
+    for pdu in pdus:
+        new.setdefault(pdu.event_id, pdu)
+    for part in ids.chunks(new):
+        for (event_id,) in tx.execute(
+            f"SELECT event_id FROM inbox WHERE event_id IN ({ids.marks(len(part))})", part
+        ).fetchall():
+            del new[event_id]
+    if not new:
+        return {}
+    row = tx.execute("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'").fetchone()
+    rows = list(enumerate(new.values(), 1 if row is None else row[0] + 1))
+    tx.executemany(
+        "INSERT INTO inbox (seq, kind, room_id, event_id, origin, json, received_ts) "
+        "VALUES (?, 0, ?, ?, ?, ?, ?)",
+        [(seq, pdu.room_id, pdu.event_id, origin, pdu.json, now_ms) for seq, pdu in rows],
     )
-    tx.wake(f"inbox:{room_id}")
-    return inserted.lastrowid
+    firsts: dict[str, int] = {}
+    for seq, pdu in rows:
+        if pdu.room_id not in firsts:
+            firsts[pdu.room_id] = seq
+            tx.wake(f"inbox:{pdu.room_id}")
+    return firsts
 
 
 def stage_edu(tx: Tx, origin: str, edu: bytes, now_ms: int) -> None:

@@ -41,6 +41,8 @@ _READING_PRAGMAS = frozenset(
 """What libraries and SQLite's own virtual tables ask; others could outlive the closure or fail the COMMIT."""
 
 
+_NEXT_POSITIONS = "UPDATE stream SET pos = pos + ? WHERE id = 1 RETURNING pos"
+
 MAX_REMEMBERED = 1_000
 """Event numbers that a closure remembers. Beyond, it forgets them all and looks them up anew."""
 
@@ -83,8 +85,12 @@ class Tx:
 
     def next_pos(self) -> int:
         """The next position of the one stream of changes. Commits happen in the order of positions."""
-        row = self._open().execute("UPDATE stream SET pos = pos + 1 WHERE id = 1 RETURNING pos").fetchall()[0]
-        return int(row[0])
+        return self.next_positions(1)[0]
+
+    def next_positions(self, count: int) -> range:
+        """The next ones, as many as that."""
+        row = self._open().execute(_NEXT_POSITIONS, (count,)).fetchall()[0]
+        return range(int(row[0]) - count + 1, int(row[0]) + 1)
 
     def wake(self, *keys: str) -> None:
         """Once the COMMIT is on disk, subscribers (`Database.on_commit`) are told these keys."""

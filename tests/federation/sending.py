@@ -17,9 +17,10 @@ from minihs.matrix.canonical import JsonObject
 from minihs.matrix.federation_errors import RemoteRefused, Unreachable
 from minihs.matrix.signatures import SigningKey
 from minihs.runtime import Runtime
-from minihs.store import events, ids, outbound, rooms
+from minihs.store import ids, outbound, rooms
 from minihs.store.database import Database, Tx
 from minihs.store.events import Outcome
+from minihs.store.new_events import NewEvent, insert
 from minihs.store.outbound_edus import queue_edu
 from minihs.testing.clock import VirtualClock, virtual_runtime
 from tests.federation.test_keyring import make_event
@@ -92,9 +93,7 @@ class World:
 
         def write(tx: Tx) -> None:
             room_nid = rooms.intern(tx, event.room_id, "11")
-            nid = events.insert(
-                tx, room_nid, event, outcome=Outcome.ACCEPTED, received_ts=self.clock.now_ms()
-            )
+            nid = insert(tx, room_nid, NewEvent(event, Outcome.ACCEPTED, self.clock.now_ms()))
             host_set = outbound.intern_host_set(tx, hosts)
             assert host_set is not None
             outbound.enqueue(tx, nid, host_set)

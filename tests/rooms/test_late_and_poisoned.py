@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 import trio
 
+from minihs.matrix.event import Event
 from minihs.rooms import batch as batch_module
 from minihs.rooms import receive
-from minihs.store import rooms
+from minihs.store import new_events, rooms
+from minihs.store.database import Tx
 from minihs.store.events import Outcome
+from minihs.store.new_events import NewEvent
+from minihs.testing.events import RoomFactory
 from tests.rooms.forge import inbox_of, rows_of
-from tests.rooms.hostile_paths import VIC, Scene, scenes
+from tests.rooms.hostile_paths import EVE, VIC, Scene, scenes
 from tests.rooms.world import timeline_of, worlds
 
 type JsonObject = dict[str, Any]
@@ -115,6 +119,26 @@ async def test_a_gap_that_cannot_be_told_about_truly_is_not_jumped(tmp_path: Pat
         assert inbox_of(scene.victim) == {child_id: 1}
 
 
+async def test_what_another_room_says_of_an_event_to_come_does_not_keep_it_from_being_newest(
+    tmp_path: Path,
+) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        pdu, event_id = scene.good()
+        other = RoomFactory("12", EVE)
+        json = other.send(EVE, "m.room.message", {"body": "mine"}).json | {"prev_events": [event_id]}
+        claim = NewEvent(
+            Event.from_store(json, other.version, "$claim"), Outcome.ACCEPTED, 1, topo=1, arrival=1
+        )
+
+        def write(tx: Tx) -> None:
+            assert other.room_id is not None
+            new_events.insert(tx, rooms.intern(tx, other.room_id, "12"), claim)
+
+        await scene.victim.parts.db.write(write)
+        await scene.world.send("e.test", "v.test", [pdu])
+        assert tips(scene) == {event_id}
+
+
 # -- crashes ---------------------------------------------------------------------------------------
 
 
@@ -131,7 +155,7 @@ async def test_a_pdu_that_crashes_its_step_is_set_aside_and_the_others_go_on(
             pdus.append(pdu)
             ids.append(event_id)
         poison, poison_id = scene.good(prev=[ids[2]])
-        name = "accept" if where == "resolve" else "_write_entry"
+        name = "accept" if where == "resolve" else "_write_rest"
         honest = getattr(batch_module.Batch, name)
 
         def crash(self: Any, *args: Any) -> Any:
@@ -168,20 +192,20 @@ async def test_a_pdu_that_crashes_its_step_is_set_aside_and_the_others_go_on(
 async def test_a_full_disk_is_no_pdus_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with scenes(tmp_path, "12") as scene:
         scene.world.loud = True
-        honest = batch_module.Batch._write_entry
+        honest = batch_module.Batch._write_rest
 
         def full(*args: Any) -> int:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
 
-        monkeypatch.setattr(batch_module.Batch, "_write_entry", full)
+        monkeypatch.setattr(batch_module.Batch, "_write_rest", full)
         pdu, event_id = scene.good()
         await scene.world.send("e.test", "v.test", [pdu])
         for _ in range(10):
             await scene.world.wait(60)
         assert inbox_of(scene.victim) == {event_id: 0}
-        monkeypatch.setattr(batch_module.Batch, "_write_entry", honest)
+        monkeypatch.setattr(batch_module.Batch, "_write_rest", honest)
         await scene.world.wait(60)
         assert inbox_of(scene.victim) == {}
         assert rows_of(scene.victim)[event_id] == Outcome.ACCEPTED

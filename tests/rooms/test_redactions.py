@@ -89,3 +89,15 @@ async def test_history_is_redacted_by_what_we_know_already(tmp_path: Path) -> No
         assert found is not None
         assert found.event.content == {}
         assert mine_id in timeline_of(scene.victim, scene.room_id)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_redaction_may_come_right_before_its_target(tmp_path: Path, version: str) -> None:
+    async with scenes(tmp_path, version) as scene:
+        target, target_id = scene.good()
+        mine, _ = redaction(scene, EVE, target_id)
+        await scene.world.send("e.test", "v.test", [mine, target])
+        found = stored(scene.victim, target_id)
+        assert found is not None
+        assert found.event.content == {}
+        assert found.redacted_by is not None

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from minihs.matrix.event import Event
 from minihs.matrix.ids import domain_of
 from minihs.runtime import InlineThreads, Runtime
-from minihs.store import device_keys, devices, events, ids, memberships, outliers, rooms, users
+from minihs.store import device_keys, devices, events, ids, memberships, new_events, rooms, users
 from minihs.store.database import Database, Tx
 from minihs.store.events import Outcome
+from minihs.store.new_events import NewEvent
 from minihs.testing.events import RoomFactory
 
 OURS = "ours.example"
@@ -54,13 +56,17 @@ async def test_outliers(tmp_path: Path, version: str) -> None:
         for event in stored:
             reason = reasons[event.event_id]
             outcome = Outcome.ACCEPTED if reason is None else Outcome.REJECTED
-            events.insert(tx, room_nid, event, outcome=outcome, reason=reason, outlier=True, received_ts=17)
+            new_events.insert(tx, room_nid, NewEvent(event, outcome, 17, reason=reason, outlier=True))
 
     def together(tx: Tx) -> None:
         room_nid = rooms.intern(tx, room_id, version)
-        with_reasons = [(event, reasons[event.event_id]) for event in stored]
-        outliers.insert_new(tx, room_nid, with_reasons[:20], received_ts=17)
-        outliers.insert_new(tx, room_nid, with_reasons[20:], received_ts=17)
+        new = []
+        for event in stored:
+            reason = reasons[event.event_id]
+            outcome = Outcome.ACCEPTED if reason is None else Outcome.REJECTED
+            new.append(NewEvent(event, outcome, 17, reason=reason, outlier=True))
+        new_events.insert_all(tx, room_nid, new[:20])
+        new_events.insert_all(tx, room_nid, new[10:])
 
     found = []
     for write in (singly, together):
@@ -86,6 +92,69 @@ async def test_outliers(tmp_path: Path, version: str) -> None:
     assert found[0] == found[1]
 
 
+def placed_at_random(factory: RoomFactory, seed: int) -> list[NewEvent]:
+    """Messages as a timeline has them: some with parents that are missing, rejected or without a place, some
+    before their parents."""
+    chance = random.Random(seed)
+    made: list[NewEvent] = []
+    for number in range(40):
+        known = [each.event.event_id for each in made]
+        prevs = chance.sample(known, min(len(known), chance.randrange(1, 4)))
+        if not prevs or chance.random() < 0.2:
+            prevs.append(f"$missing{chance.randrange(5)}")
+        content: dict[str, Any] = {"body": str(number)}
+        if known and chance.random() < 0.3:
+            content |= {"m.relates_to": {"rel_type": "m.reference", "event_id": chance.choice(known)}}
+        json = factory.send(FOUNDER, "m.room.message", content).json | {"prev_events": prevs}
+        event = Event.from_store(json, factory.version, f"$event{number}")
+        outcome = chance.choice([Outcome.ACCEPTED] * 4 + [Outcome.SOFT_FAILED, Outcome.REJECTED])
+        outlier = chance.random() < 0.1
+        topo = None if outlier or outcome is Outcome.REJECTED else number
+        arrival = None if topo is None else chance.choice([number + 1, -number - 1])
+        made.append(NewEvent(event, outcome, 1, outlier=outlier, topo=topo, arrival=arrival))
+    chance.shuffle(made)
+    again = [each._replace(outlier=False, topo=3, arrival=7) for each in made if each.outlier]
+    return [*made, *again]
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_events_of_the_timeline(tmp_path: Path, seed: int) -> None:
+    factory = RoomFactory("11", FOUNDER)
+    new = placed_at_random(factory, seed)
+    assert factory.room_id is not None
+    room_id = factory.room_id
+
+    def write(tx: Tx, parts: list[list[NewEvent]]) -> None:
+        room_nid = rooms.intern(tx, room_id, "11")
+        for part in parts:
+            nids = new_events.insert_all(tx, room_nid, part)
+            placed = {nid: each for nid, each in zip(nids, part, strict=True) if not each.outlier}
+            new_events.connect_all(tx, room_nid, placed)
+
+    found = []
+    for number, parts in enumerate(([[each] for each in new], [new[:15], new[15:]])):
+        async with open_database(tmp_path / f"{number}.db") as db:
+            await db.write(partial(write, parts=parts))
+            named = dict(db.read.execute("SELECT event_nid, event_id FROM event_ids").fetchall())
+            rows = events.get_many(db.read, list(named.values()))
+            found.append(
+                [sorted((name, str(row._replace(nid=0)), str(row.event.json)) for name, row in rows.items())]
+                + [
+                    sorted(
+                        tuple(named[nid] for nid in row)
+                        for row in db.read.execute(f"SELECT {columns} FROM {table}").fetchall()
+                    )
+                    for table, columns in (
+                        ("edges", "event_nid, prev_nid"),
+                        ("backward_extremities", "event_nid, successor"),
+                        ("relations", "parent_nid, child_nid"),
+                    )
+                ]
+            )
+    assert found[0] == found[1]
+    assert all(found[0])
+
+
 MEMBERSHIPS = ("join", "join", "join", "leave", "ban", "invite", "knock")
 
 
@@ -101,7 +170,7 @@ def changes_at_random(tx: Tx, factory: RoomFactory, room_nid: int, seed: int) ->
         for type, state_key in chance.sample(keys, chance.randrange(1, len(keys))):
             content = {"membership": chance.choice(MEMBERSHIPS)} if chance.random() < 0.95 else {}
             event = factory.send(FOUNDER, type, content, state_key, check=False)
-            nid = events.insert(tx, room_nid, event, outcome=Outcome.ACCEPTED, outlier=True, received_ts=1)
+            nid = new_events.insert(tx, room_nid, NewEvent(event, Outcome.ACCEPTED, 1, outlier=True))
             change[ids.intern_key(tx, type, state_key)] = nid if chance.random() < 0.9 else None
         made.append(change)
     return made
@@ -167,9 +236,7 @@ async def test_a_server_is_told_once_of_our_devices_however_many_of_its_users_co
                 event = factory.send(
                     FOUNDER, "m.room.member", {"membership": membership}, user_id, check=False
                 )
-                nid = events.insert(
-                    tx, room_nid, event, outcome=Outcome.ACCEPTED, outlier=True, received_ts=1
-                )
+                nid = new_events.insert(tx, room_nid, NewEvent(event, Outcome.ACCEPTED, 1, outlier=True))
                 changes[ids.intern_key(tx, "m.room.member", user_id)] = nid
             memberships.unfold(tx, room_nid, changes, pos=pos, our_name=OURS)
 

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from minihs.store import events, ids, memberships, rooms, timeline
+from minihs.store import ids, memberships, rooms, timeline
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
+from minihs.store.new_events import NewEvent, insert
 from minihs.store.packing import pack
 from minihs.sync.visibility import HostVisibility
 from minihs.testing.events import RoomFactory
@@ -24,7 +25,7 @@ async def invite_from_elsewhere(world: World, stripped: object) -> str:
 
     def store(tx: Tx) -> None:
         nid = rooms.intern(tx, room_id, "11")
-        event_nid = events.insert(tx, nid, invite, outcome=Outcome.ACCEPTED, received_ts=1, outlier=True)
+        event_nid = insert(tx, nid, NewEvent(invite, Outcome.ACCEPTED, 1, outlier=True))
         memberships.set_out_of_band(
             tx, nid, room_id, BOB, "invite", event_nid, our_name=OUR_NAME, stripped=json.dumps(stripped)
         )
