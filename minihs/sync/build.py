@@ -37,6 +37,8 @@ class Built(NamedTuple):
     next_batch: str
     is_empty: bool
     """Nothing that a waiting client would want to be woken for."""
+    has_all: bool
+    """Nor is there anything that the device has to confirm: it had no messages."""
 
 
 def build(context: SyncContext, unread: Unread) -> Built:
@@ -74,7 +76,7 @@ def build(context: SyncContext, unread: Unread) -> Built:
     is_empty = since is not None and not (
         any(sections.values()) or global_data or presence or messages or changed or left
     )
-    return Built(answer, str(token), is_empty)
+    return Built(answer, str(token), is_empty, has_all=not messages)
 
 
 def _rooms(

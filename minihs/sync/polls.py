@@ -33,25 +33,38 @@ class Polls:
         self._typing = typing
 
     async def wait[T](
-        self, viewer: Viewer, seconds: float, attempt: Callable[[], Awaitable[Attempt[T]]]
+        self,
+        viewer: Viewer,
+        seconds: float,
+        attempt: Callable[[], Awaitable[Attempt[T]]],
+        *,
+        told: object = None,
     ) -> T:
-        """The first answer with news, or the one after so many seconds; also when the server stops."""
+        """The first answer with news, or the one after so many seconds; also when the server stops.
+
+        `told`: nothing happened since the client's last answer, which had these counts. So there is nothing
+        to attempt before something does.
+        """
         deadline = trio.current_time() + seconds
-        first_counts: object = None
+        first_counts = told
+        made: Attempt[T] | None = None
         with self._notifier.subscribe(()) as subscription:
             while True:
                 if seconds > 0:
                     subscription.watch(self._keys(viewer))
                     subscription.rearm()
                 self._typing.expire()
-                with self._notifier.turns.request(OURS):
-                    answer, is_empty, counts = await attempt()
-                first_counts = first_counts or counts
-                if not is_empty or counts != first_counts or trio.current_time() >= deadline:
-                    return answer
+                if told is None or seconds <= 0:
+                    with self._notifier.turns.request(OURS):
+                        made = await attempt()
+                    first_counts = first_counts or made.counts
+                    if not made.is_empty or made.counts != first_counts or trio.current_time() >= deadline:
+                        return made.answer
+                told = None
                 woken = await subscription.wait(min(deadline, self._typing.next_expiry()))
-                if self._notifier.closed or (not woken and trio.current_time() >= deadline):
-                    return answer
+                at_end = self._notifier.closed or (not woken and trio.current_time() >= deadline)
+                if at_end and made is not None:
+                    return made.answer
 
     def _keys(self, viewer: Viewer) -> list[str]:
         """What wakes a poll: any of the user's rooms may have news."""

@@ -8,6 +8,7 @@ any time.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 from minihs.matrix.canonical import JsonObject
@@ -36,6 +37,10 @@ LONG_ABSENCE = 20_000
 """Positions. A client that was away for longer is answered from a thread: much may have to be read."""
 
 
+MAX_TOLD = 1_000
+"""Devices of which the last answer is remembered."""
+
+
 class SyncOptions(NamedTuple):
     """The parameters of one request, checked."""
 
@@ -44,6 +49,15 @@ class SyncOptions(NamedTuple):
     timeout_ms: int = 0
     full_state: bool = False
     state_name: str = STATE
+
+
+class _Told(NamedTuple):
+    """The last answer to a device, after which it has all that there is."""
+
+    next_batch: str
+    commits: int
+    """How many there had been."""
+    counts: object
 
 
 class Syncer:
@@ -65,15 +79,23 @@ class Syncer:
         self._presence = presence or NoPresence()
         self._unread = unread or Unread(facts)
         self._lazy_members = LazyMembers()
+        self._told: OrderedDict[tuple[str, str], _Told] = OrderedDict()
+        self._commits = 0
+        db.on_every_commit(self._count_commit)
+
+    def _count_commit(self) -> None:
+        self._commits += 1
 
     async def sync(self, requester: Requester, options: SyncOptions) -> JsonObject:
         """The answer; waits up to the time-out if there is no news. M_INVALID_PARAM: the token is
         malformed."""
         since = parse_sync_token(options.since) if options.since else None
-        if since is not None and since.pos > sync_rooms.current_pos(self._db.read):
-            since = None  # from a future that a restored backup does not know: the client starts over
-        if since is not None:
-            await self._acknowledge(requester, since)
+        told = None if since is None else self._told_all(requester, since, options)
+        if since is not None and told is None:
+            if since.pos > sync_rooms.current_pos(self._db.read):
+                since = None  # from a future that a restored backup does not know: the client starts over
+            else:
+                await self._acknowledge(requester, since)
         request = SyncRequest(
             Viewer(requester.user_id, requester.device_id),
             options.filter,
@@ -81,7 +103,7 @@ class Syncer:
             options.full_state,
             options.state_name,
         )
-        built, delivery = await self._wait_for_news(request, options)
+        built, delivery = await self._wait_for_news(request, options, told)
         if options.filter.lazy_load_members:
             self._lazy_members.finish(
                 requester.user_id,
@@ -92,12 +114,32 @@ class Syncer:
             )
         return built.answer
 
-    async def _wait_for_news(self, request: SyncRequest, options: SyncOptions) -> tuple[Built, Delivery]:
+    def _told_all(self, requester: Requester, since: SyncToken, options: SyncOptions) -> _Told | None:
+        """The last answer to this device, if it comes back with its token and nothing happened meanwhile."""
+        told = self._told.get((requester.user_id, requester.device_id))
+        if told is None or told.next_batch != options.since or told.commits != self._commits:
+            return None
+        if since.ephemeral != self._typing.serial or self._presence.news(requester.user_id, since.ephemeral):
+            return None
+        return told
+
+    def _remember(self, viewer: Viewer, built: Built, commits: int, counts: object) -> None:
+        if not built.has_all:
+            return
+        self._told[viewer.user_id, viewer.device_id] = _Told(built.next_batch, commits, counts)
+        self._told.move_to_end((viewer.user_id, viewer.device_id))
+        if len(self._told) > MAX_TOLD:
+            self._told.popitem(last=False)
+
+    async def _wait_for_news(
+        self, request: SyncRequest, options: SyncOptions, told: _Told | None
+    ) -> tuple[Built, Delivery]:
         viewer = request.viewer
         wait = request.since is not None and not request.full_state
         timeout = min(options.timeout_ms, MAX_TIMEOUT_MS) / 1000 if wait else 0
 
         async def attempt() -> Attempt[tuple[Built, Delivery]]:
+            commits = self._commits  # there may be more by the time that the answer is built
             delivery = self._lazy_members.begin(
                 viewer.user_id, viewer.device_id, options.since if request.since is not None else ""
             )
@@ -106,9 +148,10 @@ class Syncer:
                 built.answer["device_one_time_keys_count"],
                 built.answer["device_unused_fallback_key_types"],
             )
+            self._remember(viewer, built, commits, counts)
             return Attempt((built, delivery), built.is_empty, counts)
 
-        return await self._polls.wait(viewer, timeout, attempt)
+        return await self._polls.wait(viewer, timeout, attempt, told=None if told is None else told.counts)
 
     async def _attempt(self, request: SyncRequest, delivery: Delivery) -> Built:
         """One answer as of now, empty or not."""

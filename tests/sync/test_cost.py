@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from minihs.store.reader import Parameters, ReadConnection
 from tests.sync.world import ALICE, BOB, World
@@ -39,6 +41,19 @@ async def test_a_poll_without_news_asks_next_to_nothing(world: World) -> None:
     with statements() as run:
         assert (await world.sync(ALICE, since))["rooms"]["join"] == {}
     assert len(run) <= 11, run
+
+
+async def test_a_long_poll_right_after_an_answer_asks_only_whom_to_listen_to(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.room(ALICE)
+    since = (await world.sync(ALICE))["next_batch"]
+    async with trio.open_nursery() as nursery:
+        with statements() as run:
+            nursery.start_soon(lambda: world.sync(ALICE, since, timeout_ms=30_000))
+            await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert len(run) == 1, run
 
 
 async def test_one_message_is_told_in_few_statements_however_many_rooms_and_unread_there_are(

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from minihs.matrix.errors import MatrixError
+from minihs.store import to_device
 from minihs.store.database import Tx
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, ERIN, World, bodies, state_of
 
@@ -97,6 +100,43 @@ async def test_a_long_poll_without_news_ends_with_its_time_out(
     answer = await world.sync(ALICE, first["next_batch"], timeout_ms=7_000)
     assert trio.current_time() - started == pytest.approx(7, abs=0.5)
     assert answer["rooms"] == {"join": {}, "invite": {}, "knock": {}, "leave": {}}
+
+
+async def _say(world: World, room: str) -> None:
+    await world.say(ALICE, room, "meanwhile")
+
+
+async def _type(world: World, room: str) -> None:
+    world.typing.set_typing(ALICE, room, typing=True, timeout_ms=None)
+
+
+async def _message_to_device(world: World, room: str) -> None:
+    await world.db.write(lambda tx: to_device.add(tx, BOB, "PHONE", ALICE, "m.test", {}))
+
+
+@pytest.mark.parametrize("happens", [_say, _type, _message_to_device])
+async def test_what_happens_between_two_polls_is_in_the_second_at_once(
+    world: World, autojump_clock: MockClock, happens: Callable[[World, str], Awaitable[None]]
+) -> None:
+    room = await world.room()
+    await world.rooms.join(BOB, room)
+    since = (await world.sync(BOB))["next_batch"]
+    since = (await world.sync(BOB, since, timeout_ms=1_000))["next_batch"]
+    await happens(world, room)
+    started = trio.current_time()
+    answer = await world.sync(BOB, since, timeout_ms=30_000)
+    assert trio.current_time() - started < 1
+    assert answer["rooms"]["join"] or answer["to_device"]["events"]
+
+
+async def test_messages_that_a_poll_confirms_are_gone(world: World, autojump_clock: MockClock) -> None:
+    await world.room(BOB)
+    since = (await world.sync(BOB))["next_batch"]
+    await _message_to_device(world, "")
+    answer = await world.sync(BOB, since, timeout_ms=1_000)
+    assert len(answer["to_device"]["events"]) == 1
+    await world.sync(BOB, answer["next_batch"], timeout_ms=1_000)
+    assert world.db.read.execute("SELECT COUNT(*) FROM to_device").fetchone() == (0,)
 
 
 async def test_a_long_poll_is_not_ended_by_another_room(world: World, autojump_clock: MockClock) -> None:
