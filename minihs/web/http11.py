@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP/1.1 on one connection: h11 between the bytes and the handlers.
+"""HTTP/1.1 on one connection: requests are read by h11, answers are written here.
 
 It stands in the place of Hypercorn's `H11Protocol` and `HTTPStream`, which hand each part of a request and of
 its answer through two more layers and queues, at a fifth of a small request's cost, and speak protocols that
 can't be switched off. The application sees the same: ASGI.
 
 - HTTP/1.1 only: `Upgrade` is ignored, HTTP/2 is answered as the bad HTTP/1.1 that it is.
+- Each request is read by an h11 of its own, which sees to it that it is well-formed and knows where it ends
+  and whether another may follow. What we say ourselves need not be checked by it as if a stranger had.
 - Each handler runs in one task, which ends with the connection when the client hangs up.
 - A short answer leaves in one send, head and body together.
 """
@@ -13,6 +15,7 @@ can't be switched off. The application sees the same: ASGI.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -39,10 +42,7 @@ MAX_HEADERS = 200
 CORK_BYTES = 16 * 1024
 """Up to this size, what there is of an answer leaves in one packet."""
 
-FRAMING = frozenset([b"content-length", b"transfer-encoding", b"connection"])
-"""The headers that h11 has to know of an answer: where it ends, and what comes after it."""
 NO_BODY = frozenset([204, 304])
-CLOSE = (b"connection", b"close")
 
 
 class EdgeLog(Logger):
@@ -139,7 +139,7 @@ class Http11:
         self._context = context
         self._state = state
         self._scheme = scheme
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=config.h11_max_incomplete_size)
+        self._h11 = self._new_reader()
         self._exchange: Exchange | None = None
         self._answered: trio.Event | None = None
         """Set when the request is answered; somebody waits for that."""
@@ -151,14 +151,10 @@ class Http11:
 
     async def receive(self, data: bytes) -> None:
         """Pass on what came; b"" is the end of it. Waits while the handler has not taken what came before."""
-        parser = self._h11
-        parser.receive_data(data)
+        self._h11.receive_data(data)
         while True:
-            if parser.they_are_waiting_for_100_continue:
-                go_on = h11.InformationalResponse(status_code=100, headers=[])
-                await self._line.send(b"".join(self.write(go_on)))
             try:
-                event = parser.next_event()
+                event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
                 await self.refuse(error.error_status_hint)
                 return
@@ -174,6 +170,8 @@ class Http11:
                     {"type": "http.request", "body": bytes(event.data), "more_body": True}
                 )
             elif isinstance(event, h11.EndOfMessage):
+                if self._h11.their_state not in {h11.DONE, h11.MUST_CLOSE}:  # it asks for another protocol
+                    self._h11.send(h11.Response(status_code=200, headers=[]))  # any answer means no
                 await self._exchange.inbox.put({"type": "http.request", "body": b"", "more_body": False})
             else:  # NEED_DATA or ConnectionClosed
                 return
@@ -209,7 +207,12 @@ class Http11:
             "state": {**self._state, "target": target},  # type: ignore[typeddict-item]  # a plain dict will do
             "extensions": {},
         }
-        exchange = self._exchange = Exchange(self, self._line, is_head=method == "HEAD")
+        if self._h11.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=100, headers=[])
+            await self._line.send(self._h11.send(go_on))
+        exchange = self._exchange = Exchange(
+            self, self._line, is_head=method == "HEAD", is_old=request.http_version == b"1.0"
+        )
         self._handlers.spawn(
             run_app,
             self._app,
@@ -223,56 +226,73 @@ class Http11:
 
     # -- for the answer ----------------------------------------------------------------------------
 
-    def head(self, status: int, headers: Headers) -> bytes:
-        framing = [header for header in headers if header[0] in FRAMING]
-        others = [header for header in headers if header[0] not in FRAMING]
-        lines = self._config.lines(others)
-        if self._h11.their_state is h11.SEND_BODY:
-            # What is left of the request won't be read. A client that doesn't know would send its next
-            # request behind it, and lose that.
-            framing.append(CLOSE)
-        head = b"".join(self.write(h11.Response(status_code=status, headers=framing)))
-        return head[:-2] + lines + b"\r\n"
+    def head(self, status: int, headers: Headers, framing: bytes, *, last: bool) -> bytes:
+        """`framing`: the lines that say where the answer ends."""
+        if last:
+            framing += b"connection: close\r\n"
+        return b"HTTP/1.1 %d \r\n%s%s\r\n" % (status, framing, self._config.lines(headers))
 
-    def write(self, event: h11.Event) -> list[bytes]:
-        return self._h11.send_with_data_passthrough(event) or []
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the request is whole, and the client may send another.
+
+        What is left of a request won't be read. A client that doesn't know would send its next request
+        behind it, and lose that.
+        """
+        return self._h11.their_state is h11.DONE
 
     async def refuse(self, status: int) -> None:
         """The last answer on this connection, unless one is on its way already."""
-        if self._exchange is not None:
-            self._exchange.over = True
-        if self._h11.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            head = self.head(status, [(b"content-length", b"0"), CLOSE])
-            self.write(h11.EndOfMessage())
-            await self._line.send(head)
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.last = exchange.over = True
+        if exchange is None or not exchange.begun:
+            await self._line.send(self.head(status, [], b"content-length: 0\r\n", last=True))
         self._line.end()
 
-    def finish(self) -> None:
+    def finish(self, *, last: bool) -> None:
         """The handler has answered, or never will."""
         self._exchange = None
-        states = self._h11.our_state, self._h11.their_state
-        if states == (h11.DONE, h11.DONE) and not self._context.terminated.is_set():
-            self._h11.start_next_cycle()
-            self._line.set_idle()
-        else:
+        if last or not self.may_go_on or self._context.terminated.is_set():
             self._line.end()
+        else:
+            follows, _ = self._h11.trailing_data
+            self._h11 = self._new_reader()
+            if follows:
+                self._h11.receive_data(follows)
+            self._line.set_idle()
         if self._answered is not None:
             self._answered.set()
             self._answered = None
+
+    def _new_reader(self) -> h11.Connection:
+        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._config.h11_max_incomplete_size)
 
 
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_http", "_line", "_no_body", "_parts", "inbox", "over")
+    __slots__ = (
+        "_chunked", "_http", "_is_old", "_left", "_line", "_no_body", "_parts", "begun", "inbox", "last",
+        "over",
+    )  # fmt: skip
 
-    def __init__(self, http: Http11, line: Line, *, is_head: bool) -> None:
+    def __init__(self, http: Http11, line: Line, *, is_head: bool, is_old: bool) -> None:
         self._http = http
         self._line = line
+        self._is_old = is_old
+        """The client speaks HTTP/1.0."""
         self._no_body = is_head
+        self._chunked = False
+        self._left: int | None = None
+        """Bytes still to come, where the answer says how long it is."""
         self._parts: list[bytes] = []
         """Of the answer, not sent yet."""
         self.inbox = Inbox()
+        self.begun = False
+        """Some of the answer was sent."""
+        self.last = False
+        """The answer ends with the connection."""
         self.over = False
         """It is answered, or nobody is there to read the answer."""
 
@@ -283,25 +303,62 @@ class Exchange:
             return
         if message is None:
             await self._http.refuse(500)
-            self._http.finish()
+            self._http.finish(last=True)
         elif message["type"] == "http.response.start":
-            self._no_body = self._no_body or message["status"] in NO_BODY
-            self._parts.append(self._http.head(message["status"], list(message["headers"])))
+            self._begin(message["status"], message["headers"])
         elif message["type"] == "http.response.body":
-            if message["body"] and not self._no_body:
-                self._parts += self._http.write(h11.Data(data=message["body"]))
+            self._add(message["body"])
             if message["more_body"]:
                 await self._flush()
                 return
-            self._parts += self._http.write(h11.EndOfMessage())
+            self._end()
             await self._flush()
             # No await from here on: what follows the answer in this task may be cancelled, and the connection
             # would never learn that it is idle.
             self.over = True
-            self._http.finish()
+            self._http.finish(last=self.last)
+
+    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        others: Headers = []
+        for name, value in headers:
+            if name == b"content-length":
+                self._left = int(value)
+            else:
+                others.append((name, value))
+        self.last = not self._http.may_go_on
+        self._no_body = self._no_body or status in NO_BODY
+        framing = b""
+        if self._left is not None:
+            framing = b"content-length: %d\r\n" % self._left
+        elif self._is_old:
+            self.last = True  # the end of the connection is the end of the answer
+        elif status not in NO_BODY:
+            framing = b"transfer-encoding: chunked\r\n"
+            self._chunked = True
+        self._parts.append(self._http.head(status, others, framing, last=self.last))
+
+    def _add(self, body: bytes) -> None:
+        if not body or self._no_body:
+            return
+        if self._chunked:
+            self._parts.append(b"%x\r\n%s\r\n" % (len(body), body))
+            return
+        if self._left is not None:
+            self._left -= len(body)
+            if self._left < 0:
+                raise RuntimeError("an answer is longer than its Content-Length")
+        self._parts.append(body)
+
+    def _end(self) -> None:
+        if self._no_body:
+            return
+        if self._left:
+            raise RuntimeError("an answer is shorter than its Content-Length")
+        if self._chunked:
+            self._parts.append(b"0\r\n\r\n")
 
     async def _flush(self) -> None:
-        parts, self._parts = self._parts, []
+        parts, self._parts, self.begun = self._parts, [], True
         if sum(map(len, parts)) <= CORK_BYTES:
             parts = [b"".join(parts)]
         for part in parts:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+import trio
 
 from minihs.matrix.errors import forbidden
 from minihs.web.routing import (
@@ -298,3 +299,49 @@ class TestAnswers:
             response = await house.ask("GET", "/_test/split")
         assert response.status == 500
         assert "Set-Cookie" not in response.headers
+
+    @pytest.mark.parametrize(("length", "sent"), [(4, b"abc"), (6, b"abcde")])
+    async def test_an_answer_of_another_length_than_announced_ends_the_connection(
+        self, length: int, sent: bytes, autojump_clock: object
+    ) -> None:
+        routes = Routes()
+
+        @routes.get("/_test/odd", auth=NONE)
+        async def odd(_: Call) -> Answer:
+            async def body() -> AsyncIterator[bytes]:
+                yield b"abc"
+                yield b"de"
+
+            return Answer(body=body(), headers={"Content-Length": str(length)})
+
+        async with open_house(routes) as house:
+            visitor = house.visit()
+            started = trio.current_time()
+            await visitor.send(b"GET /_test/odd HTTP/1.1\r\nHost: x\r\n\r\n")
+            received = await visitor.everything()
+            assert trio.current_time() - started < 1
+        assert received.partition(b"\r\n\r\n")[2] == sent
+
+    async def test_to_a_client_of_old_a_stream_ends_with_the_connection(self, autojump_clock: object) -> None:
+        routes = Routes()
+
+        @routes.get("/_test/stream", auth=NONE)
+        async def stream(_: Call) -> Answer:
+            async def body() -> AsyncIterator[bytes]:
+                yield b"abc"
+                yield b"de"
+
+            return Answer(body=body())
+
+        async with open_house(routes) as house:
+            visitor = house.visit()
+            await visitor.send(b"GET /_test/stream HTTP/1.0\r\n\r\n")
+            assert (await visitor.everything()).endswith(b"\r\n\r\nabcde")
+
+    async def test_an_upgrade_is_ignored_and_the_connection_goes_on(self, autojump_clock: object) -> None:
+        async with open_house() as house:
+            visitor = house.visit()
+            request = f"GET {VERSIONS} HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
+            for _ in range(2):
+                await visitor.send(request.encode())
+                assert (await visitor.response()).status == 200
