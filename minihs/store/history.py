@@ -84,6 +84,8 @@ def _walk(
                     rejected.append(nid)
                 elif topo is not None and (min_depth is None or depth >= min_depth):
                     heapq.heappush(heap, (-topo, -(arrival or 0), nid))
+            if not rejected:
+                break
             passed += len(rejected)
             new = [nid for nid in _parents(db, room_nid, rejected) if nid not in seen]
 
@@ -113,22 +115,24 @@ class _ReadAhead:
 
     def events(self, nids: Collection[int]) -> list[_Row]:
         """Those of the events that we hold."""
-        for part in ids.chunks([nid for nid in nids if nid not in self._rows]):
-            for row in self._db.execute(
-                "SELECT event_nid, topo, arrival, depth, outcome FROM events WHERE room_nid = ? "
-                f"AND event_nid IN ({ids.marks(len(part))})",
-                (self._room_nid, *part),
-            ).fetchall():
-                self._rows[row[0]] = row
-        return [self._rows[nid] for nid in nids if nid in self._rows]
+        rows = self._rows
+        if missing := [nid for nid in nids if nid not in rows]:
+            for part in ids.chunks(missing):
+                for row in self._db.execute(
+                    "SELECT event_nid, topo, arrival, depth, outcome FROM events WHERE room_nid = ? "
+                    f"AND event_nid IN ({ids.marks(len(part))})",
+                    (self._room_nid, *part),
+                ).fetchall():
+                    rows[row[0]] = row
+        return [rows[nid] for nid in nids if nid in rows]
 
     def parents(self, nid: int, topo: int, arrival: int, *, ahead: int) -> list[int]:
         """The parents of an event at that place. `ahead`: so many more will be asked for, at most."""
-        if nid not in self._parents:
+        found = self._parents.get(nid)
+        if found is None:
             self._read(topo, arrival, 1 + min(ahead, self._spare))
-        if nid not in self._parents:
-            self._parents[nid] = _parents(self._db, self._room_nid, [nid])
-        return self._parents[nid]
+            found = self._parents.get(nid)
+        return _parents(self._db, self._room_nid, [nid]) if found is None else found
 
     def _read(self, topo: int, arrival: int, count: int) -> None:
         """That many events from a place on backwards, and their parents."""

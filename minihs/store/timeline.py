@@ -193,6 +193,21 @@ def rows_of(db: Reader, nids: Collection[int]) -> dict[int, EventRow]:
     return found
 
 
+def states_before(db: Reader, nids: Collection[int]) -> set[tuple[int, int | None, bool]]:
+    """(room_nid, group of the state before, whether it has a place) of events: few, where messages follow one
+    another."""
+    found: set[tuple[int, int | None, bool]] = set()
+    for marks, part in padded(nids):
+        found.update(
+            db.execute(
+                "SELECT DISTINCT room_nid, before_group, topo IS NOT NULL FROM events "
+                f"WHERE event_nid IN ({marks})",
+                part,
+            ).fetchall()
+        )
+    return found
+
+
 def by_event_id(db: Reader, room_nid: int, event_id: str) -> EventRow | None:
     """An event of this room, accepted or not."""
     row = db.execute(

@@ -4,8 +4,11 @@ from __future__ import annotations
 import pytest
 
 from minihs.matrix.errors import MatrixError
-from minihs.store import timeline
+from minihs.store import events, ids, timeline
+from minihs.store.database import Tx
+from minihs.store.events import Outcome
 from minihs.sync import visibility
+from minihs.testing.events import RoomFactory
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, ERIN, World
 
 
@@ -139,6 +142,16 @@ async def test_a_forgotten_room_is_closed(world: World) -> None:
     assert refusal.value.status == 403
 
 
+def shown_to(world: World, host: str, said: dict[str, str]) -> set[str]:
+    """What `rooms` is told that a server may see; the same as looking at each event by itself."""
+    db = world.db.read
+    nids = ids.event_nids(db, said.values())
+    found = visibility.HostVisibility(world.facts)(db, host, list(nids.values()))
+    rows = list(timeline.rows_of(db, nids.values()).values())
+    assert found == visibility.visible_to_host(db, world.facts, host, rows)
+    return {name for name, event_id in said.items() if nids[event_id] in found}
+
+
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
@@ -161,12 +174,10 @@ async def test_a_server_sees_what_one_of_its_users_could(
     said["invited"] = await world.say(ALICE, room, "invited")
     await world.member(DAVE, room, "join")
     said["joined"] = await world.say(ALICE, room, "joined")
-    rows = [timeline.by_event_id(world.db.read, world.room_nid(room), event_id) for event_id in said.values()]
-    for host, wanted in (("there.test", expected), ("elsewhere.test", expected & WORLD.get(setting, set()))):
-        found = visibility.visible_to_host(
-            world.db.read, world.facts, host, [row for row in rows if row is not None]
-        )
-        assert {name for name, row in zip(said, rows) if row is not None and row.nid in found} == wanted
+    assert shown_to(world, "there.test", said) == expected
+    assert shown_to(world, "elsewhere.test", said) == expected & WORLD.get(setting, set())
+    for name, event_id in said.items():  # a page of its own
+        assert shown_to(world, "there.test", {name: event_id}) == expected & {name}
 
 
 WORLD = {"world_readable": {"before", "invited", "joined"}}
@@ -188,8 +199,33 @@ async def test_a_server_whose_user_left_still_sees_what_the_user_saw_of_a_joined
     await world.member(DAVE, room, "leave")
     await world.member(ERIN, room, "leave")
     said["two"] = await world.say(ALICE, room, "two")
-    rows = [timeline.by_event_id(world.db.read, world.room_nid(room), each) for each in said.values()]
-    found = visibility.visible_to_host(
-        world.db.read, world.facts, "there.test", [row for row in rows if row is not None]
-    )
-    assert [row is not None and row.nid in found for row in rows] == [True, False]
+    assert shown_to(world, "there.test", said) == {"one"}
+
+
+async def test_a_server_sees_a_page_only_as_far_as_its_settings_allow(world: World) -> None:
+    """Also if they changed within it, often even; and nothing of which we don't hold the state."""
+    room = await world.room()
+    await world.member(DAVE, room, "join")
+    await world.member(DAVE, room, "leave")
+    await world.member(ERIN, room, "join")
+    await world.member(ERIN, room, "leave")
+    said, expected = {}, set()
+    for number in range(12):
+        setting = ("world_readable", "shared")[number % 2]
+        content = {"history_visibility": setting}
+        await world.rooms.send(ALICE, room, "m.room.history_visibility", content, state_key="")
+        said[f"{setting}{number}"] = await world.say(ALICE, room, "said")
+        if setting == "world_readable":
+            expected.add(f"{setting}{number}")
+        assert shown_to(world, "there.test", said) == expected
+    stray, room_nid = RoomFactory("11", DAVE).create, world.room_nid(room)
+
+    def store(tx: Tx) -> None:
+        events.insert(tx, room_nid, stray, outcome=Outcome.ACCEPTED, received_ts=1, outlier=True)
+
+    await world.db.write(store)
+    await world.member(DAVE, room, "join")
+    assert shown_to(world, "there.test", said) == said.keys()
+    assert shown_to(world, "there.test", {"stray": stray.event_id}) == set()
+    last = list(said)[-1]
+    assert shown_to(world, "there.test", {last: said[last], "stray": stray.event_id}) == {last}
