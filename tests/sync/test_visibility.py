@@ -4,9 +4,10 @@ from __future__ import annotations
 import pytest
 
 from minihs.matrix.errors import MatrixError
-from minihs.store import events, ids, timeline
+from minihs.store import ids, timeline
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
+from minihs.store.new_events import NewEvent, insert
 from minihs.sync import visibility
 from minihs.testing.events import RoomFactory
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, ERIN, World
@@ -221,7 +222,7 @@ async def test_a_server_sees_a_page_only_as_far_as_its_settings_allow(world: Wor
     stray, room_nid = RoomFactory("11", DAVE).create, world.room_nid(room)
 
     def store(tx: Tx) -> None:
-        events.insert(tx, room_nid, stray, outcome=Outcome.ACCEPTED, received_ts=1, outlier=True)
+        insert(tx, room_nid, NewEvent(stray, Outcome.ACCEPTED, 1, outlier=True))
 
     await world.db.write(store)
     await world.member(DAVE, room, "join")
