@@ -70,7 +70,10 @@ class CompiledRules:
         The user's own events never notify: the caller leaves them out.
         """
         for conditions, outcome in self._rules:
-            if all(condition(event, context) for condition in conditions):
+            for condition in conditions:
+                if not condition(event, context):
+                    break
+            else:
                 return outcome
         return None
 

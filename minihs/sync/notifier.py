@@ -25,12 +25,14 @@ from minihs.rooms.turns import Turns
 class Subscription:
     """One waiter and the keys it waits for. Owned by the task that waits."""
 
-    __slots__ = ("_event", "_keys", "_notifier")
+    __slots__ = ("_event", "_keys", "_notifier", "woken_by")
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
         self._keys: frozenset[str] = frozenset()
         self._event = trio.Event()
+        self.woken_by: set[str] = set()
+        """Of the keys, since `rearm`."""
 
     def watch(self, keys: Iterable[str]) -> None:
         """Wait for these keys from now on, in place of those before."""
@@ -43,8 +45,10 @@ class Subscription:
         """What woke us so far is being read now; call before reading."""
         if self._event.is_set():
             self._event = trio.Event()
+            self.woken_by.clear()
 
-    def fire(self) -> None:
+    def fire(self, key: str) -> None:
+        self.woken_by.add(key)
         self._event.set()
 
     async def wait(self, deadline: float) -> bool:
@@ -72,7 +76,7 @@ class Notifier:
     def wake(self, keys: Iterable[str]) -> None:
         for key in keys:
             for subscription in self._waiting.get(key, ()):
-                subscription.fire()
+                subscription.fire(key)
 
     @contextmanager
     def subscribe(self, keys: Iterable[str]) -> Iterator[Subscription]:

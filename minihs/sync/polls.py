@@ -48,11 +48,14 @@ class Polls:
         deadline = trio.current_time() + seconds
         first_counts = told
         made: Attempt[T] | None = None
+        first_time = True
         with self._notifier.subscribe(()) as subscription:
             while True:
                 if seconds > 0:
-                    subscription.watch(self._keys(viewer))
+                    if first_time or f"user:{viewer.user_id}" in subscription.woken_by:
+                        subscription.watch(self._keys(viewer))  # the user's rooms may be others now
                     subscription.rearm()
+                    first_time = False
                 self._typing.expire()
                 if told is None or seconds <= 0:
                     with self._notifier.turns.request(OURS):

@@ -90,8 +90,8 @@ class BoundedBody(TrioBody):
 
     def stream(self, cap: int) -> Chunks:
         """The chunks as they arrive; 413 as soon as the cap is (or is announced to be) passed."""
-        expected = self._request.content_length
-        if expected is not None and expected > cap:
+        announced = self._request.headers.get("Content-Length")  # a number: h11 has seen to that
+        if announced is not None and int(announced) > cap:
             raise too_large()
         return Chunks(self, cap)
 

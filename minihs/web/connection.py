@@ -121,8 +121,8 @@ class Connection(TCPServer):
     async def _read_data(self) -> None:
         headers_begun = False
         while True:
-            data = await self.stream.receive_some(RECEIVE_BYTES)
-            await self._http.receive(bytes(data))
+            data = await self._receive()
+            await self._http.receive(data)
             if not data or self._close_wanted:
                 return
             if self._busy:
@@ -130,6 +130,19 @@ class Connection(TCPServer):
             elif not headers_begun:
                 headers_begun = True
                 self._reading.deadline = min(self._reading.deadline, trio.current_time() + HEADER_SECONDS)
+
+    async def _receive(self) -> bytes:
+        """What came; b"": the end. At a plain socket we wait before we try, not after: what came before was
+        taken, so there is mostly nothing yet."""
+        if not isinstance(self.stream, trio.SocketStream):
+            return bytes(await self.stream.receive_some(RECEIVE_BYTES))
+        number = self.stream.socket.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(number)
+            try:
+                return os.read(number, RECEIVE_BYTES)
+            except BlockingIOError:  # somebody's checksum was wrong, say
+                continue
 
     def set_busy(self) -> None:
         """A request has begun."""

@@ -10,6 +10,8 @@ from trio.testing import MockClock
 from minihs.matrix.errors import MatrixError
 from minihs.store import to_device
 from minihs.store.database import Tx
+from minihs.sync.client_events import Viewer
+from minihs.sync.polls import Attempt, Polls
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, ERIN, World, bodies, state_of
 
 
@@ -137,6 +139,29 @@ async def test_messages_that_a_poll_confirms_are_gone(world: World, autojump_clo
     assert len(answer["to_device"]["events"]) == 1
     await world.sync(BOB, answer["next_batch"], timeout_ms=1_000)
     assert world.db.read.execute("SELECT COUNT(*) FROM to_device").fetchone() == (0,)
+
+
+async def test_a_poll_listens_to_a_room_that_was_joined_meanwhile(
+    world: World, autojump_clock: MockClock
+) -> None:
+    room = await world.room()
+    attempts: list[float] = []
+
+    async def attempt() -> Attempt[None]:
+        attempts.append(trio.current_time())
+        return Attempt(None, is_empty=True, counts=())
+
+    async with trio.open_nursery() as nursery:
+        polls = Polls(world.db, world.notifier, world.typing)
+        nursery.start_soon(polls.wait, Viewer(BOB, "PHONE"), 30.0, attempt)
+        await trio.sleep(1)
+        await world.rooms.join(BOB, room)
+        await trio.sleep(1)
+        before = len(attempts)
+        await world.say(ALICE, room, "hello")
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert len(attempts) == before + 1
 
 
 async def test_a_long_poll_is_not_ended_by_another_room(world: World, autojump_clock: MockClock) -> None:
