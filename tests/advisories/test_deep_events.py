@@ -23,8 +23,8 @@ from tests.rooms.forge import inbox_of
 IN_A_LIST = 2
 """Levels around an event in a transaction, and in most answers."""
 DEEPEST = MAX_CARRIED_DEPTH - IN_A_LIST
-LEVELS = [MAX_DEPTH + 1, 300, DEEPEST]
-"""Just too deep; deeper than orjson writes; as deep as a body may be."""
+LEVELS = [MAX_DEPTH + 1, DEEPEST]
+"""Just too deep, and as deep as a body may be."""
 CLIENT_V1 = "/_matrix/client/v1"
 
 
@@ -63,8 +63,8 @@ def typing(at: Siege, levels: int) -> Any:
     return {"edu_type": "m.typing", "content": content}
 
 
-@pytest.mark.parametrize("levels", LEVELS)
-@pytest.mark.parametrize("version", ["2", "5", "12"])
+@pytest.mark.parametrize("levels", [*LEVELS, 300])  # orjson writes 254
+@pytest.mark.parametrize("version", ["2", "12"])
 async def test_in_a_transaction(tmp_path: Path, version: str, levels: int) -> None:
     async with siege(tmp_path, version=version) as at:
         await at.alice.sync()
@@ -279,7 +279,7 @@ def template(room: RoomFactory, membership: str) -> Any:
     return {"room_version": room.version.version, "event": event}
 
 
-@pytest.mark.parametrize("levels", [*LEVELS, MAX_CARRIED_DEPTH + 1, 3000])
+@pytest.mark.parametrize("levels", [*LEVELS, 3000])
 async def test_in_the_state_that_comes_with_a_join(tmp_path: Path, levels: int) -> None:
     """It is taken apart by another parser, which reads deeper."""
     async with siege(tmp_path) as at:
