@@ -26,7 +26,7 @@ from minihs.rooms.admission import Source
 from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head
 from minihs.rooms.policy import is_recommended, policy_server_of
-from minihs.rooms.state import Key, StateMap, StateRef
+from minihs.rooms.state import Key, Like, StateMap, StateRef
 from minihs.store.events import Outcome
 
 
@@ -99,6 +99,25 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
         known = head.create_event(graph)
         if known is None or event.event_id != known.event_id:
             return Verdict(Outcome.REJECTED, "the room has another create event")
+    like = _alike(event) if head.partial is None and "before" in source.checks else None
+    if like is None or like not in before.allowed:
+        verdict = _judge_by_place(graph, head, event, before, source)
+        if verdict.outcome is not Outcome.ACCEPTED:
+            return verdict
+        if like is not None:
+            before.allow(like)
+    if "current" in source.checks and head.partial is None and not before.same_as(head.current):
+        try:
+            check_auth(event, head.state(graph))
+        except AuthError as error:
+            return Verdict(Outcome.SOFT_FAILED, f"by the current state: {error}")
+    if "policy" in source.checks and not is_recommended(policy_server_of(graph, head), event):
+        return Verdict(Outcome.SOFT_FAILED, "the room's policy server has not signed it")
+    return ACCEPTED
+
+
+def _judge_by_place(graph: Graph, head: Head, event: Event, before: StateRef, source: Source) -> Verdict:
+    """Steps 4 and 5."""
     if "auth_events" in source.checks:
         verdict = check_by_auth_events(graph, event, head.create_event(graph))
         if verdict.outcome is not Outcome.ACCEPTED:
@@ -110,14 +129,27 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
             if head.partial is not None:
                 raise Unsure(str(error)) from error
             return Verdict(Outcome.REJECTED, f"by the state before it: {error}")
-    if "current" in source.checks and head.partial is None and not before.same_as(head.current):
-        try:
-            check_auth(event, head.state(graph))
-        except AuthError as error:
-            return Verdict(Outcome.SOFT_FAILED, f"by the current state: {error}")
-    if "policy" in source.checks and not is_recommended(policy_server_of(graph, head), event):
-        return Verdict(Outcome.SOFT_FAILED, "the room's policy server has not signed it")
     return ACCEPTED
+
+
+_LOOKED_INTO = frozenset(
+    (
+        "m.room.create",
+        "m.room.member",
+        "m.room.aliases",
+        "m.room.third_party_invite",
+        "m.room.power_levels",
+        "m.room.redaction",
+    )
+)
+"""Types for which the rules look at more than type, sender and auth events."""
+
+
+def _alike(event: Event) -> Like | None:
+    """Where one event is allowed, all others that have this in common are as well. None: only itself."""
+    if event.state_key is not None or event.type in _LOOKED_INTO:
+        return None
+    return event.type, event.sender, event.auth_events
 
 
 def _state_before(graph: Graph, head: Head, event: Event, before: StateRef) -> StateMap:

@@ -20,6 +20,9 @@ type Key = tuple[str, str]
 """(type, state_key)"""
 
 
+type Like = tuple[str, str, tuple[str, ...]]
+"""Type, sender and auth events of a message: all that the rules look at."""
+
 MAX_KNOWN = 1000
 """Lookups that a state remembers. Beyond, it forgets them all and starts anew."""
 
@@ -27,7 +30,7 @@ MAX_KNOWN = 1000
 class StateRef:
     """Immutable but for `settle`. Compare by identity or `group`."""
 
-    __slots__ = ("changes", "group", "known", "parent")
+    __slots__ = ("allowed", "changes", "group", "known", "parent")
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class StateRef:
         """key → event id; None: the key is gone."""
         self.known: dict[Key, str | None] = {}
         """What was looked up before."""
+        self.allowed: set[Like] = set()
+        """Messages that this state and their auth events were found to allow."""
 
     def with_event(self, event: Event) -> StateRef:
         """The state after a state event; itself after any other."""
@@ -50,6 +55,12 @@ class StateRef:
 
     def with_changes(self, changes: Mapping[Key, str | None]) -> StateRef:
         return StateRef(None, self.settled(), changes) if changes else self
+
+    def allow(self, like: Like) -> None:
+        """Remember that. (A state never changes, nor does what becomes of an event once it is judged.)"""
+        if len(self.allowed) >= MAX_KNOWN:
+            self.allowed.clear()
+        self.allowed.add(like)
 
     def settled(self) -> StateRef:
         """Itself; of a state that is yet to be resolved, what comes of that."""

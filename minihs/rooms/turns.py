@@ -121,7 +121,12 @@ class Turns:
         now = trio.current_time()
         used = now - started
         book = self._charge(account, max(used, STEP), now)
-        await trio.sleep(min(used, MAX_REST) if used >= LONG_STEP else 0)
+        if used >= LONG_STEP:
+            await trio.sleep(min(used, MAX_REST))
+        else:
+            await trio.lowlevel.checkpoint()
+        if not self._must_wait(account, room_id):
+            return
         deadline = trio.current_time() + book.patience
         while self._must_wait(account, room_id) and trio.current_time() < deadline:
             with trio.move_on_at(deadline):

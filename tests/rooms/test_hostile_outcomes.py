@@ -343,3 +343,41 @@ async def test_who_passes_on_an_event_redacted_does_not_hide_it_for_good(
         forged = {**whole[said].json, "content": {"body": "what Eve says"}}  # type: ignore[union-attr]  # it is in the store
         await scene.world.send("e.test", "v.test", [forged])
         assert scene.victim.serving.event("h.test", said)["content"] == {"body": "what Alice said"}
+
+
+@pytest.mark.parametrize("version", ["2", "6", "12"])
+async def test_what_was_allowed_a_moment_ago_is_allowed_to_its_like_only(
+    tmp_path: Path, version: str
+) -> None:
+    """Messages that differ in nothing that the rules look at are judged once, and no others with them."""
+    async with scenes(tmp_path, version) as scene:
+        forger = scene.forger
+        sound = [scene.good() for _ in range(3)]
+        auth = scene.message()["auth_events"]
+        member = forger.references([forger.state["m.room.member", EVE]])
+        wrong = [
+            forger.draft(
+                "m.room.message", EVE, {}, auth_events=[each for each in auth if each not in member]
+            ),
+            forger.draft("m.room.message", "@nobody:e.test", {}, auth_events=auth),
+            forger.draft("m.room.message", EVE, {}, state_key="@vic:v.test"),
+            forger.draft("m.room.member", EVE, {"membership": "ban"}, state_key=ALICE, auth_events=auth),
+            forger.draft("m.room.server_acl", EVE, {}, state_key=""),
+        ]
+        if version == "2":
+            wrong.append(forger.draft("m.room.redaction", EVE, {}, redacts="$of:h.test"))
+        sealed = [forger.seal(pdu) for pdu in wrong]
+        await scene.world.send("e.test", "v.test", [sound[0][0], sound[1][0], *sealed, sound[2][0]])
+        outcomes = rows_of(scene.victim)
+        assert {outcomes[event_id] for _, event_id in sound} == {Outcome.ACCEPTED}
+        assert [outcomes[forger.id_of(pdu)] for pdu in sealed] == [Outcome.REJECTED] * len(sealed)
+        # Of a type that is not for everybody any more, there where this is known and only there.
+        levels = {"users": {ALICE: 100}, "events": {"m.room.message": 50}}
+        if version != "12":
+            await scene.world.servers["h.test"].send(
+                ALICE, scene.room_id, "m.room.power_levels", levels, state_key=""
+            )
+            await scene.world.deliver()
+            late, late_id = scene.good(auth_events=auth)
+            await scene.world.send("e.test", "v.test", [late])
+            assert rows_of(scene.victim)[late_id] == Outcome.REJECTED
