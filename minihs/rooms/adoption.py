@@ -63,6 +63,10 @@ class Adoption:
         self._missing: set[str] = set()
         """Events that lack auth events: as good as not there."""
         self._rejected_before: set[str] = set()
+        self._creates: list[str] = []
+        """Events of type m.room.create. There should be one."""
+        self._judged: set[str] = set()
+        """Events whose auth events were all there, and are judged as well."""
 
     @property
     def size(self) -> int:
@@ -85,20 +89,32 @@ class Adoption:
                 keys=self._parts.keys,
                 runtime=self._parts.runtime,
             )
+            taken: list[Event] = []
             for place, result in enumerate(results, start):
                 if not isinstance(result, Event):
                     log.debug("left out of a join", room=self._room_id, reason=result.text)
                     continue
+                is_whole = has_right_content_hash(result)
                 known = self._items.get(result.event_id)
-                if known is not None and (known.is_whole or not has_right_content_hash(result)):
+                if known is not None:
                     known.in_state |= is_state
-                    continue
+                    if known.is_whole or not is_whole:
+                        continue
+                    self._judged.clear()  # by the redacted form
+                elif result.key == ("m.room.create", ""):
+                    self._creates.append(result.event_id)
                 in_state = is_state or (known is not None and known.in_state)
                 self._items[result.event_id] = _Item(
-                    raws, place, result.auth_events, result.key, in_state, has_right_content_hash(result)
+                    raws, place, result.auth_events, result.key, in_state, is_whole
                 )
+                self._cache.drop(result.event_id)
+                taken.append(result)
+            self._look_up([event.event_id for event in taken])
+            self._judge_ready(taken)
             if start and start % (20 * _BATCH) == 0:
                 log.info("reading the state of a room", room=self._room_id, done=start, of=len(raws))
+        if not is_state:
+            await self._judge_early()
 
     def _decode(self, raw: bytes | memoryview) -> object:
         try:
@@ -121,29 +137,55 @@ class Adoption:
         out: the server that answers must not be able to have good events rejected by keeping back others.
         """
         create = self._find_create()
-        self._rejected_before = events.rejected(self._parts.db.read, self._items)
-        if self._version.event_format == 1:
-            self._missing |= events.in_other_rooms(self._parts.db.read, self._items, self._room_id)
-        judged: dict[str, _Item] = {}
+        kept: dict[str, _Item] = {}
         for count, event_id in enumerate(self._parents_first()):
-            item = self._items[event_id]
-            event = self.event(event_id)
-            if event is None:
-                continue
-            try:
-                verdict = check_by_auth_events(self, event, create)
-            except MissingAuthEvents as missing:
-                log.debug("left out of a join", event_id=event_id, missing=missing.args[0])
-                self._missing.add(event_id)
-                continue
-            judged[event_id] = item
-            if event_id in self._rejected_before:
-                item.rejected = "rejected when it came to us before"
-            elif verdict.outcome is not Outcome.ACCEPTED:
-                item.rejected = verdict.reason
+            if event_id not in self._judged:
+                event = self.event(event_id)
+                if event is None:
+                    continue
+                try:
+                    self._judge(event, create)
+                except MissingAuthEvents as missing:
+                    log.debug("left out of a join", event_id=event_id, missing=missing.args[0])
+                    self._missing.add(event_id)
+                    self._cache.drop(event_id)
+                    continue
+            kept[event_id] = self._items[event_id]
             if count % _BATCH == _BATCH - 1:
                 await trio.lowlevel.checkpoint()
-        self._items = judged
+        self._items = kept
+
+    def _look_up(self, event_ids: Sequence[str]) -> None:
+        """What we know of these events from before."""
+        self._rejected_before |= events.rejected(self._parts.db.read, event_ids)
+        if self._version.event_format == 1:
+            self._missing |= events.in_other_rooms(self._parts.db.read, event_ids, self._room_id)
+
+    def _judge_ready(self, at_hand: Iterable[Event]) -> None:
+        """Those of the events whose auth events are judged: they need not be read from the file again."""
+        create = self._find_create()
+        if create is None:
+            return
+        for event in at_hand:
+            if event.event_id not in self._missing and self._judged.issuperset(event.auth_events):
+                self._judge(event, create)
+
+    async def _judge_early(self) -> None:
+        """What came before its auth events did. Of a chain only: the state mostly rests upon it."""
+        waiting = [event_id for event_id in self._parents_first() if event_id not in self._judged]
+        for start in range(0, len(waiting), _BATCH):
+            self._judge_ready(filter(None, map(self.event, waiting[start : start + _BATCH])))
+            await trio.lowlevel.checkpoint()
+
+    def _judge(self, event: Event, create: Event | None) -> None:
+        """Raises MissingAuthEvents."""
+        item = self._items[event.event_id]
+        verdict = check_by_auth_events(self, event, create)
+        if event.event_id in self._rejected_before:
+            item.rejected = "rejected when it came to us before"
+        else:
+            item.rejected = None if verdict.outcome is Outcome.ACCEPTED else verdict.reason
+        self._judged.add(event.event_id)
 
     def event(self, event_id: str) -> Event | None:
         found = self._cache.get(event_id)
@@ -166,11 +208,10 @@ class Adoption:
         return event if item.is_whole else event.redacted()
 
     def _find_create(self) -> Event | None:
-        for event_id, item in self._items.items():
-            if item.key == ("m.room.create", ""):
-                event = self.event(event_id)
-                if event is not None and event.room_id == self._room_id:
-                    return event
+        for event_id in self._creates:
+            event = self.event(event_id)
+            if event is not None and event.room_id == self._room_id:
+                return event
         return None
 
     def _parents_first(self) -> Iterator[str]:
