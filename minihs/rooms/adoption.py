@@ -19,6 +19,7 @@ import trio
 
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
+from minihs.matrix.event_format import well_formed_signatures
 from minihs.matrix.federation_errors import RemoteProtocolError
 from minihs.matrix.hashes import has_right_content_hash
 from minihs.matrix.room_versions import RoomVersion
@@ -107,7 +108,7 @@ class Adoption:
                 self._items[result.event_id] = _Item(
                     raws, place, result.auth_events, result.key, in_state, is_whole
                 )
-                self._cache.drop(result.event_id)
+                self._remember(result, len(part[place - start]))
                 taken.append(result)
             self._look_up([event.event_id for event in taken])
             self._judge_ready(taken)
@@ -194,8 +195,11 @@ class Adoption:
             if item is None or event_id in self._missing:
                 return None
             found = self._load(event_id, item)
-            self._cache.put(event_id, found, 2000 + 4 * len(item.raws[item.place]))
+            self._remember(found, len(item.raws[item.place]))
         return found
+
+    def _remember(self, event: Event, size: int) -> None:
+        self._cache.put(event.event_id, event, 2000 + 4 * size)
 
     def is_rejected(self, event_id: str) -> bool:
         item = self._items.get(event_id)
@@ -204,6 +208,7 @@ class Adoption:
     def _load(self, event_id: str, item: _Item) -> Event:
         pdu = self._parse(bytes(item.raws[item.place]))
         pdu.pop("unsigned", None)
+        pdu["signatures"] = well_formed_signatures(pdu["signatures"])
         event = Event.from_store(pdu, self._version, event_id)
         return event if item.is_whole else event.redacted()
 
@@ -280,7 +285,8 @@ class Adoption:
     def _as_new(self, event_id: str, now: int) -> NewEvent:
         item = self._items[event_id]
         outcome = Outcome.ACCEPTED if item.rejected is None else Outcome.REJECTED
-        return NewEvent(self._load(event_id, item), outcome, now, reason=item.rejected, outlier=True)
+        event = self._cache.get(event_id) or self._load(event_id, item)
+        return NewEvent(event, outcome, now, reason=item.rejected, outlier=True)
 
     async def promote(
         self, join: Event, partial_from: str | None = None, servers: Sequence[str] = ()
