@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple, TypeGuard
 
 MAX_LENGTH = 255
 """Bytes of UTF-8 in an identifier, sigil and domain included."""
+
+NAMES_REMEMBERED = 1024
+"""Server names whose parts are not made out anew: every identifier in every event has one."""
 
 _MAX_PORT = 65535
 
@@ -34,8 +38,11 @@ class ServerName(NamedTuple):
 
 def parse_server_name(text: str) -> ServerName | None:
     """The parts of a server name, or None if it is not a valid one (appendices, "Server Name")."""
-    if len(text) > MAX_LENGTH:
-        return None
+    return _parts_of(text) if len(text) <= MAX_LENGTH else None
+
+
+@lru_cache(NAMES_REMEMBERED)
+def _parts_of(text: str) -> ServerName | None:
     match = _SERVER_NAME.fullmatch(text)
     if match is None:
         return None

@@ -115,6 +115,7 @@ class Transactions:
         # Whoever works on the inbox is woken by the commit: this task may be cancelled (the peer hung up)
         # though its write is done.
         await self._parts.turns.give_way(origin, trio.current_time())
+        self._receiver.have_parsed((pdu.json, event) for pdu, event in zip(waiting, staged, strict=True))
         self._parts.turns.expect({event.room_id for event in staged}, origin)
         for room_id, seq in (await self._parts.db.write(write)).items():
             self._parts.turns.hand_to(room_id, origin, seq)

@@ -10,8 +10,10 @@ import pytest
 import trio
 
 from minihs.matrix import ids
+from minihs.matrix.event import Event
 from minihs.matrix.event_format import MAX_AUTH_EVENTS, MAX_PREV_EVENTS
-from minihs.rooms import backfill, catch_up, handshake, receive, serving, stripped, third_party
+from minihs.matrix.room_versions import ROOM_VERSIONS
+from minihs.rooms import backfill, catch_up, handshake, receive, serving, state, stripped, third_party
 from minihs.rooms import by_time as rooms_by_time
 from minihs.store import inbox
 from minihs.store.events import Outcome
@@ -145,6 +147,29 @@ async def test_pdus_set_aside_and_deferred_have_an_end(
         assert receive.MAX_SET_ASIDE == 100
         (count,) = at.rooms.parts.db.read.execute("SELECT COUNT(*) FROM inbox").fetchone()
         assert count == 2
+
+
+async def test_what_rooms_remember_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MAX_KNOWN", 2)
+    ref = state.StateRef(1)
+    for number in range(4):
+        ref.allow(("m.room.message", f"@user{number}:a.test", ()))
+        assert 0 < len(ref.allowed) <= state.MAX_KNOWN
+    async with siege(tmp_path) as at:
+        receiver = at.rooms.receiver
+        row = b"x" * (receive.PARSED_BYTES // receive.PARSED_FACTOR // 2)
+        event = Event.from_store(at.event(), ROOM_VERSIONS["11"], "")
+        for number in range(4):
+            event.event_id = f"${number}"
+            receiver.have_parsed([(row, event)])
+            assert 0 < receiver._parsed.size <= receive.PARSED_BYTES
+        assert len(receiver._parsed) == 2
+
+
+def test_server_names_that_are_remembered_have_an_end() -> None:
+    for number in range(ids.NAMES_REMEMBERED + 1):
+        assert ids.parse_server_name(f"s{number}.test") == (f"s{number}.test", None)
+    assert ids._parts_of.cache_info().currsize == ids.NAMES_REMEMBERED
 
 
 async def test_no_more_than_some_pdus_of_others_go_ahead(
