@@ -281,11 +281,17 @@ def unredacted(db: Reader, event_ids: Collection[str]) -> set[str]:
 
 def state_at_pos(db: Reader, room_nid: int, pos: int) -> int | None:
     """The state group that was current as of `pos`."""
-    row = db.execute(
-        "SELECT group_nid FROM room_states WHERE room_nid = ? AND pos <= ? ORDER BY pos DESC LIMIT 1",
+    found = state_and_its_pos(db, room_nid, pos)
+    return None if found is None else found[0]
+
+
+def state_and_its_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | None:
+    """The same, and since when it was."""
+    row: tuple[int, int] | None = db.execute(
+        "SELECT group_nid, pos FROM room_states WHERE room_nid = ? AND pos <= ? ORDER BY pos DESC LIMIT 1",
         (room_nid, pos),
     ).fetchone()
-    return None if row is None else int(row[0])
+    return row
 
 
 def state_keys_of_type(db: Reader, nids: Collection[int], type: str) -> dict[int, str]:

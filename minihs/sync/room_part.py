@@ -17,7 +17,7 @@ from minihs.sync.selection import Selector
 from minihs.sync.summary import summary
 from minihs.sync.tokens import SyncToken
 from minihs.sync.typing import typing_event
-from minihs.sync.unread import Unread
+from minihs.sync.unread import Shown, Unread
 
 MAX_RECEIPTS = 1000
 """Receipts of one room in one answer: those moved last."""
@@ -109,10 +109,19 @@ def _fill_account_data(context: SyncContext, part: RoomPart, news: Sequence[Acco
     ]
 
 
+def _shows_all(context: SyncContext, task: RoomTask) -> bool:
+    """Whether the filter lets all events of the room pass."""
+    wanted = context.request.filter.timeline
+    return wanted.passes_all and wanted.allows_room(task.room_id)
+
+
 def _fill_unread(context: SyncContext, part: RoomPart, unread: Unread) -> None:
     task = part.task
+    shown = None
+    if task.since is not None and not part.limited and not context.ignored and _shows_all(context, task):
+        shown = Shown(task.since, part.timeline)
     counts = unread.counts(
-        context.db, context.user_id, task.room_nid, task.room_id, task.upto, context.ignored
+        context.db, context.user_id, task.room_nid, task.room_id, task.upto, context.ignored, shown
     )
     by_thread = context.request.filter.timeline.unread_thread_notifications
     part.unread = unread_counts.in_sync(counts, by_thread=by_thread)

@@ -51,10 +51,14 @@ class RoomState:
 
 def room_state(context: SyncContext, part: RoomPart) -> RoomState:
     db, task = context.db, part.task
-    end = state_at_end(db, task)
-    if end is None:
+    found = timeline.state_and_its_pos(db, task.room_nid, task.upto)
+    if found is None:
         return RoomState({}, {}, None, whole=False)
-    known = None if task.since is None else timeline.state_at_pos(db, task.room_nid, task.since)
+    end, end_pos = found
+    if task.since is None:
+        known = None
+    else:
+        known = end if end_pos <= task.since else timeline.state_at_pos(db, task.room_nid, task.since)
     changes = changes_between(db, known, end)
     whole = known is None or context.request.full_state
     if whole:

@@ -71,6 +71,14 @@ class Judged(NamedTuple):
     """None: no rule matched, or it is their own."""
 
 
+class Shown(NamedTuple):
+    """All that the user is shown of what arrived since, where somebody has found that out already."""
+
+    since: int
+    rows: Sequence[EventRow]
+    """Oldest first."""
+
+
 class _Kept(NamedTuple):
     """What was counted last. Keeping up costs in proportion to what is new, not to what is unread."""
 
@@ -95,10 +103,17 @@ class Unread:
         self._rooms: dict[tuple[str, int], _Room] = {}
 
     def counts(
-        self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
+        self,
+        db: Reader,
+        user_id: str,
+        room_nid: int,
+        room_id: str,
+        upto: int,
+        ignored: frozenset[str],
+        shown: Shown | None = None,
     ) -> Mapping[str, Counts]:
         """thread (MAIN or a root's event id) → counts, as of `upto`."""
-        return self._as_of(db, user_id, room_nid, room_id, upto, ignored).counts
+        return self._as_of(db, user_id, room_nid, room_id, upto, ignored, shown).counts
 
     def notifying(
         self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
@@ -107,7 +122,14 @@ class Unread:
         return self._as_of(db, user_id, room_nid, room_id, upto, ignored).notifying
 
     def _as_of(
-        self, db: Reader, user_id: str, room_nid: int, room_id: str, upto: int, ignored: frozenset[str]
+        self,
+        db: Reader,
+        user_id: str,
+        room_nid: int,
+        room_id: str,
+        upto: int,
+        ignored: frozenset[str],
+        shown: Shown | None = None,
     ) -> _Kept:
         basis = (push_rules.last_change(db, user_id), ignored)
         read = receipts.read_upto(db, room_nid, user_id)
@@ -116,7 +138,7 @@ class Unread:
             start = max(read.get(UNTHREADED, 0), joined_pos(db, user_id, room_nid))
             kept = _Kept(basis, read, start, [], {})
         if kept.upto < upto:
-            kept = self._go_on(db, user_id, room_nid, room_id, kept, upto, read)
+            kept = self._go_on(db, user_id, room_nid, room_id, kept, upto, read, shown)
             if len(self._kept) > MAX_KEPT:
                 self._kept = {}
             self._kept[user_id, room_nid] = kept
@@ -135,10 +157,15 @@ class Unread:
         ignored: frozenset[str],
     ) -> list[Judged]:
         """Those of some events that the user is shown, and what their push rules say of each."""
-        rules = self.rules(db, user_id)
         selector = Selector(db, self._facts, user_id, ALL, ignored)
-        room = self._room(db, user_id, room_nid)
         shown = selector.pick([row for row in rows if row.redacted_by is None])
+        return self._judge(db, user_id, room_nid, room_id, shown)
+
+    def _judge(
+        self, db: Reader, user_id: str, room_nid: int, room_id: str, shown: Sequence[EventRow]
+    ) -> list[Judged]:
+        rules = self.rules(db, user_id)
+        room = self._room(db, user_id, room_nid)
         bodies = self._facts.bodies.get(db, shown)
         threads = _threads(db, bodies)
         judged = []
@@ -162,15 +189,22 @@ class Unread:
         kept: _Kept,
         upto: int,
         read: Mapping[str, int],
+        shown: Shown | None,
     ) -> _Kept:
         """Count what arrived since `kept`. Whatever the user said themselves counts as read up to there."""
         newer: list[Notifying] = []
         own: dict[str, int] = {}
         end, redacting = upto, False
         for chunk in CHUNKS:
-            rows = timeline.latest(db, room_nid, kept.upto, end, chunk)
+            if shown is not None and shown.since <= kept.upto and len(shown.rows) < chunk:
+                rows = [row for row in reversed(shown.rows) if (row.arrival or 0) > kept.upto]
+                whole = [row for row in rows if row.redacted_by is None]
+                judged = self._judge(db, user_id, room_nid, room_id, whole)
+            else:
+                rows = timeline.latest(db, room_nid, kept.upto, end, chunk)
+                judged = self.judge(db, user_id, room_nid, room_id, rows, kept.basis[1])
             redacting = redacting or any(row.type == REDACTION for row in rows)
-            for row, thread, outcome in self.judge(db, user_id, room_nid, room_id, rows, kept.basis[1]):
+            for row, thread, outcome in judged:
                 if row.sender == user_id:
                     own.setdefault(thread, row.arrival or 0)
                 elif outcome is not None and outcome.notify and thread not in own:

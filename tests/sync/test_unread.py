@@ -36,6 +36,36 @@ async def test_messages_of_others_are_counted_until_they_are_read(world: World) 
     assert counts(answer, room) == (1, 0)
 
 
+@pytest.mark.parametrize("timeline", [{"not_types": ["m.room.message"]}, {"limit": 2}])
+async def test_what_an_answer_does_not_show_counts_too(world: World, timeline: Json) -> None:
+    room = await two_in_a_room(world)
+    since = (await world.sync(BOB))["next_batch"]
+    for number in range(4):
+        await world.say(ALICE, room, str(number))
+    await world.rooms.send(ALICE, room, "m.room.topic", {"topic": "to be told"}, state_key="")
+    answer = await world.sync(BOB, since, filter={"room": {"timeline": timeline}})
+    assert counts(answer, room) == (4, 0)
+
+
+async def test_what_was_redacted_before_it_was_told_does_not_count(world: World) -> None:
+    room = await two_in_a_room(world)
+    since = (await world.sync(BOB))["next_batch"]
+    said = await world.say(ALICE, room, "oh")
+    await world.say(ALICE, room, "well")
+    await world.rooms.redact(ALICE, room, said, {}, None, None)
+    assert counts(await world.sync(BOB, since), room) == (1, 0)
+
+
+async def test_what_came_while_the_room_was_not_to_be_told_counts(world: World) -> None:
+    room = await two_in_a_room(world)
+    since = (await world.sync(BOB))["next_batch"]
+    for number in range(3):
+        await world.say(ALICE, room, str(number))
+    since = (await world.sync(BOB, since, filter={"room": {"not_rooms": [room]}}))["next_batch"]
+    await world.say(ALICE, room, "one more")
+    assert counts(await world.sync(BOB, since), room) == (4, 0)
+
+
 async def test_ones_own_messages_do_not_count_and_mark_as_read(world: World) -> None:
     room = await two_in_a_room(world)
     await world.say(ALICE, room, "one")
