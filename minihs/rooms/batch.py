@@ -225,6 +225,7 @@ class Batch:
             nids, groups = await self.db.write(lambda tx: self._write(tx, numbers, creating=creating))
             for ref, group in groups:
                 ref.settle(group)
+            self.graph.learn_numbers(nids)
         finally:
             self.graph.drop_pending([entry.event.event_id for entry in self.entries])
         for entry in self.entries:
@@ -307,7 +308,7 @@ class Batch:
             come.difference_update(entry.retired)
             if entry.tip:
                 come.add(entry.event.event_id)
-        before = ids.event_nids(tx, gone - nids.keys())
+        before = ids.intern_events(tx, gone - nids.keys())
         events.move_forward_extremities(
             tx, self.head.room_nid, before.values(), [nids[event_id] for event_id in come]
         )

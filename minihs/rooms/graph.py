@@ -19,7 +19,10 @@ from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
 
-_CACHE_BYTES = 8 * 1024 * 1024
+EVENTS_BYTES = 8 * 1024 * 1024
+KEYS_BYTES = 1024 * 1024
+RESOLVED_BYTES = 4 * 1024 * 1024
+NUMBERS_BYTES = 64 * 1024
 _EVENT_BYTES = 3_000
 """What a small event takes as Python objects, about; its JSON text counts on top."""
 
@@ -32,9 +35,11 @@ class Graph:
 
     def __init__(self, db: Reader) -> None:
         self._db = db
-        self._cache: ByteCache[str, StoredEvent] = ByteCache(_CACHE_BYTES)
-        self._key_nids: ByteCache[Key, int] = ByteCache(1024 * 1024)
-        self._resolved: ByteCache[frozenset[int], StateRef] = ByteCache(4 * 1024 * 1024)
+        self._cache: ByteCache[str, StoredEvent] = ByteCache(EVENTS_BYTES)
+        self._key_nids: ByteCache[Key, int] = ByteCache(KEYS_BYTES)
+        self._resolved: ByteCache[frozenset[int], StateRef] = ByteCache(RESOLVED_BYTES)
+        self._numbers: ByteCache[str, int] = ByteCache(NUMBERS_BYTES)
+        """Numbers of events that were written a moment ago: what comes next names them."""
         self._absent: set[str] = set()
         """Events that were not on disk when they were asked for, until the next commit."""
         self._pending: dict[str, tuple[Event, Outcome]] = {}
@@ -74,9 +79,19 @@ class Graph:
         """The numbers of those events that are at hand."""
         found: dict[str, int] = {}
         for event_id in event_ids:
-            if event_id not in found and (cached := self._cache.get(event_id)) is not None:
-                found[event_id] = cached.nid
+            if event_id in found:
+                continue
+            nid = self._numbers.get(event_id)
+            if nid is None and (cached := self._cache.get(event_id)) is not None:
+                nid = cached.nid
+            if nid is not None:
+                found[event_id] = nid
         return found
+
+    def learn_numbers(self, numbers: Mapping[str, int]) -> None:
+        """Those of events that were just written."""
+        for event_id, nid in numbers.items():
+            self._numbers.put(event_id, nid, 100 + len(event_id))
 
     def event(self, event_id: str) -> Event | None:
         waiting = self._pending.get(event_id)

@@ -13,7 +13,7 @@ from minihs.matrix import ids
 from minihs.matrix.event import Event
 from minihs.matrix.event_format import MAX_AUTH_EVENTS, MAX_PREV_EVENTS
 from minihs.matrix.room_versions import ROOM_VERSIONS
-from minihs.rooms import backfill, catch_up, handshake, receive, serving, state, stripped, third_party
+from minihs.rooms import backfill, catch_up, graph, handshake, receive, serving, state, stripped, third_party
 from minihs.rooms import by_time as rooms_by_time
 from minihs.store import inbox
 from minihs.store.events import Outcome
@@ -164,6 +164,30 @@ async def test_what_rooms_remember_has_an_end(tmp_path: Path, monkeypatch: pytes
             receiver.have_parsed([(row, event)])
             assert 0 < receiver._parsed.size <= receive.PARSED_BYTES
         assert len(receiver._parsed) == 2
+
+
+async def test_what_rooms_keep_at_hand_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EVENTS_BYTES", "KEYS_BYTES", "RESOLVED_BYTES", "NUMBERS_BYTES"):
+        monkeypatch.setattr(graph, name, getattr(graph, name) // 256)
+    async with siege(tmp_path) as at:
+        small = graph.Graph(at.rooms.parts.db.read)
+        head = at.rooms.parts.head(at.room)
+        whole = small.full(head.current)
+        small.learn_numbers({f"${number}": number for number in range(1000)})
+        assert 0 < small._numbers.size <= graph.NUMBERS_BYTES
+        assert len(whole) > 5
+        for _ in range(100):
+            pdu = at.event()
+            await at.send(pdu)
+            assert small.stored(at.id_of(pdu)) is not None
+            assert 0 < small._cache.size <= graph.EVENTS_BYTES
+        for type, state_key in whole:
+            small.key_nid((type, state_key))
+            for cache, limit in (
+                (small._key_nids, graph.KEYS_BYTES),
+                (small._resolved, graph.RESOLVED_BYTES),
+            ):
+                assert cache.limit == limit
 
 
 def test_server_names_that_are_remembered_have_an_end() -> None:
