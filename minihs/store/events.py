@@ -69,19 +69,13 @@ def get(db: Reader, event_id: str) -> StoredEvent | None:
 
 def get_many(db: Reader, event_ids: Collection[str]) -> dict[str, StoredEvent]:
     """Those of `event_ids` that we have."""
-    found: dict[str, StoredEvent] = {}
-    for part in ids.chunks(event_ids):
-        for row in db.execute(_SELECT + f"WHERE i.event_id IN ({ids.marks(len(part))})", part).fetchall():
-            found[row[0]] = _from_row(row)
-    return found
+    rows = ids.rows_where_in(db, _SELECT + "WHERE i.event_id IN (...)", event_ids)
+    return {row[0]: _from_row(row) for row in rows}
 
 
 def get_nids(db: Reader, nids: Collection[int]) -> dict[int, StoredEvent]:
-    found: dict[int, StoredEvent] = {}
-    for part in ids.chunks(nids):
-        for row in db.execute(_SELECT + f"WHERE e.event_nid IN ({ids.marks(len(part))})", part).fetchall():
-            found[row[3]] = _from_row(row)
-    return found
+    rows = ids.rows_where_in(db, _SELECT + "WHERE e.event_nid IN (...)", nids)
+    return {row[3]: _from_row(row) for row in rows}
 
 
 def ids_of(db: Reader, nids: Collection[int]) -> dict[int, str]:
@@ -91,48 +85,27 @@ def ids_of(db: Reader, nids: Collection[int]) -> dict[int, str]:
 
 def known(db: Reader, event_ids: Collection[str]) -> set[str]:
     """Those of `event_ids` that we hold, outliers and rejected ones included."""
-    found: set[str] = set()
-    for part in ids.chunks(event_ids):
-        found.update(
-            row[0]
-            for row in db.execute(
-                "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) "
-                f"WHERE i.event_id IN ({ids.marks(len(part))})",
-                part,
-            ).fetchall()
-        )
-    return found
+    statement = "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) WHERE i.event_id IN (...)"
+    return {row[0] for row in ids.rows_where_in(db, statement, event_ids)}
 
 
 def rejected(db: Reader, event_ids: Collection[str]) -> set[str]:
-    found: set[str] = set()
-    for part in ids.chunks(event_ids):
-        found.update(
-            row[0]
-            for row in db.execute(
-                "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) "
-                f"WHERE i.event_id IN ({ids.marks(len(part))}) AND e.outcome = {Outcome.REJECTED.value}",
-                part,
-            ).fetchall()
-        )
-    return found
+    statement = (
+        "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) "
+        "WHERE i.event_id IN (...) AND e.outcome = ?"
+    )
+    return {row[0] for row in ids.rows_where_in(db, statement, event_ids, Outcome.REJECTED.value)}
 
 
 def in_other_rooms(db: Reader, event_ids: Collection[str], room_id: str) -> set[str]:
     """Those of `event_ids` that we hold as events of another room. Only in room versions 1 and 2, where ids
     are no hashes, can somebody use one twice.
     """
-    found: set[str] = set()
-    for part in ids.chunks(event_ids):
-        found.update(
-            row[0]
-            for row in db.execute(
-                "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) JOIN rooms r "
-                f"USING (room_nid) WHERE i.event_id IN ({ids.marks(len(part))}) AND r.room_id != ?",
-                (*part, room_id),
-            ).fetchall()
-        )
-    return found
+    statement = (
+        "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) JOIN rooms r USING (room_nid) "
+        "WHERE i.event_id IN (...) AND r.room_id != ?"
+    )
+    return {row[0] for row in ids.rows_where_in(db, statement, event_ids, room_id)}
 
 
 def is_rejected(db: Reader, event_id: str) -> bool:
@@ -265,12 +238,7 @@ def auth_chain(db: Reader, nids: Iterable[int]) -> set[int]:
     seen: set[int] = set()
     front = set(nids)
     while front:
-        parents: set[int] = set()
-        for part in ids.chunks(front):
-            for (blob,) in db.execute(
-                f"SELECT auth_nids FROM events WHERE event_nid IN ({ids.marks(len(part))})", part
-            ).fetchall():
-                parents.update(unpack_nids(blob))
-        front = parents - seen
+        rows = ids.rows_where_in(db, "SELECT auth_nids FROM events WHERE event_nid IN (...)", front)
+        front = {nid for (blob,) in rows for nid in unpack_nids(blob)} - seen
         seen |= front
     return seen

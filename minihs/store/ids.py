@@ -7,7 +7,8 @@ need be. Interning is idempotent, so a write closure may be run again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 from minihs.store.database import Reader, Tx
 
@@ -27,6 +28,15 @@ def marks(count: int) -> str:
     return ",".join("?" * count)
 
 
+def rows_where_in(
+    db: Reader | Tx, statement: str, items: Collection[Any], *more: object
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of a SELECT with `IN (...)`, written just so, for however many items; `more` are the values of
+    the placeholders behind it."""
+    for part in chunks(items):
+        yield from db.execute(statement.replace("...", marks(len(part)), 1), (*part, *more)).fetchall()
+
+
 def event_nid(db: Reader, event_id: str) -> int | None:
     row = db.execute("SELECT event_nid FROM event_ids WHERE event_id = ?", (event_id,)).fetchone()
     return None if row is None else int(row[0])
@@ -34,25 +44,13 @@ def event_nid(db: Reader, event_id: str) -> int | None:
 
 def event_nids(db: Reader, event_ids: Collection[str]) -> dict[str, int]:
     """Those of `event_ids` that have a number."""
-    found: dict[str, int] = {}
-    for part in chunks(event_ids):
-        found.update(
-            db.execute(
-                f"SELECT event_id, event_nid FROM event_ids WHERE event_id IN ({marks(len(part))})", part
-            ).fetchall()
-        )
-    return found
+    return dict(
+        rows_where_in(db, "SELECT event_id, event_nid FROM event_ids WHERE event_id IN (...)", event_ids)
+    )
 
 
 def event_ids(db: Reader, nids: Collection[int]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for part in chunks(nids):
-        found.update(
-            db.execute(
-                f"SELECT event_nid, event_id FROM event_ids WHERE event_nid IN ({marks(len(part))})", part
-            ).fetchall()
-        )
-    return found
+    return dict(rows_where_in(db, "SELECT event_nid, event_id FROM event_ids WHERE event_nid IN (...)", nids))
 
 
 def intern_event(tx: Tx, event_id: str) -> int:
@@ -144,13 +142,8 @@ def intern_keys(tx: Tx, keys: Collection[tuple[str, str]]) -> dict[tuple[str, st
 
 def state_keys(db: Reader, nids: Collection[int]) -> dict[int, tuple[str, str]]:
     """The (type, state_key) behind each number."""
-    found: dict[int, tuple[str, str]] = {}
-    for part in chunks(nids):
-        for nid, type, state_key in db.execute(
-            f"SELECT key_nid, type, state_key FROM state_keys WHERE key_nid IN ({marks(len(part))})", part
-        ).fetchall():
-            found[nid] = (type, state_key)
-    return found
+    statement = "SELECT key_nid, type, state_key FROM state_keys WHERE key_nid IN (...)"
+    return {nid: (type, state_key) for nid, type, state_key in rows_where_in(db, statement, nids)}
 
 
 def host_nid(db: Reader, host: str) -> int | None:

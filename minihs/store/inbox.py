@@ -68,11 +68,9 @@ def stage_pdus(tx: Tx, pdus: Sequence[Pdu], origin: str, now_ms: int) -> dict[st
     new: dict[str, Pdu] = {}
     for pdu in pdus:
         new.setdefault(pdu.event_id, pdu)
-    for part in ids.chunks(new):
-        for (event_id,) in tx.execute(
-            f"SELECT event_id FROM inbox WHERE event_id IN ({ids.marks(len(part))})", part
-        ).fetchall():
-            del new[event_id]
+    waiting = ids.rows_where_in(tx, "SELECT event_id FROM inbox WHERE event_id IN (...)", list(new))
+    for (event_id,) in waiting:
+        del new[event_id]
     if not new:
         return {}
     row = tx.execute("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'").fetchone()

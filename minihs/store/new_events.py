@@ -96,15 +96,8 @@ def _named(new: Sequence[NewEvent]) -> Iterable[str]:
 
 def _held(tx: Tx, nids: Sequence[int]) -> set[int]:
     """Those of the numbers whose event is stored; a number may only be that of an event named by others."""
-    held: set[int] = set()
-    for part in ids.chunks(nids):
-        held.update(
-            row[0]
-            for row in tx.execute(
-                f"SELECT event_nid FROM events WHERE event_nid IN ({ids.marks(len(part))})", part
-            ).fetchall()
-        )
-    return held
+    statement = "SELECT event_nid FROM events WHERE event_nid IN (...)"
+    return {row[0] for row in ids.rows_where_in(tx, statement, nids)}
 
 
 type _Row = tuple[int | str | bytes | None, ...]
@@ -169,31 +162,13 @@ def connect_all(tx: Tx, room_nid: int, placed: Mapping[int, NewEvent]) -> None:
 
 def _in_timeline(tx: Tx, nids: Collection[int]) -> set[int]:
     """Those of the numbers whose event has a place, and was not rejected."""
-    found: set[int] = set()
-    for part in ids.chunks(nids):
-        found.update(
-            row[0]
-            for row in tx.execute(
-                f"SELECT event_nid FROM events WHERE event_nid IN ({ids.marks(len(part))}) "
-                "AND outlier = 0 AND topo IS NOT NULL",
-                part,
-            ).fetchall()
-        )
-    return found
+    statement = "SELECT event_nid FROM events WHERE event_nid IN (...) AND outlier = 0 AND topo IS NOT NULL"
+    return {row[0] for row in ids.rows_where_in(tx, statement, nids)}
 
 
 def _backward_extremities(tx: Tx, room_nid: int, nids: Collection[int]) -> set[int]:
-    found: set[int] = set()
-    for part in ids.chunks(nids):
-        found.update(
-            row[0]
-            for row in tx.execute(
-                "SELECT event_nid FROM backward_extremities "
-                f"WHERE room_nid = ? AND event_nid IN ({ids.marks(len(part))})",
-                (room_nid, *part),
-            ).fetchall()
-        )
-    return found
+    statement = "SELECT event_nid FROM backward_extremities WHERE event_nid IN (...) AND room_nid = ?"
+    return {row[0] for row in ids.rows_where_in(tx, statement, nids, room_nid)}
 
 
 def connect(tx: Tx, room_nid: int, nid: int) -> None:
