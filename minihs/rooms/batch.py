@@ -198,6 +198,10 @@ class Batch:
         self.graph.stored_many(event_ids)
         self._unheard = set(event_ids) - ids.event_nids(self.db.read, event_ids).keys()
 
+    def is_new(self, event_id: str) -> None:
+        """We have just made this event: nobody can have named it."""
+        self._unheard.add(event_id)
+
     def _is_built_upon(self, event_id: str) -> bool:
         return event_id in self._parents or (
             event_id not in self._unheard and events.is_built_upon(self.db.read, self.head.room_nid, event_id)

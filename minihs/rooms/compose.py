@@ -124,13 +124,23 @@ def compose(
     allow(parts, head, event, before)
     allow_redaction(parts, head, event, before)
     entry = Entry(event, Outcome.ACCEPTED, parts.now(), before=before, topo=head.max_topo() + 1, txn=txn)
-    if hosts is None:
-        hosts = {*rooms.hosts(parts.db.read, head.room_nid), *extra_hosts} - {parts.our_name}
-    entry.hosts = hosts
+    entry.hosts = {*_hosts(parts, batch), *extra_hosts} - {parts.our_name} if hosts is None else hosts
     entry.after = before.with_event(event)
     link_redaction(batch, entry)
+    batch.is_new(event.event_id)
     batch.accept(entry)
     return entry
+
+
+def _hosts(parts: Parts, batch: Batch) -> Collection[str]:
+    """The servers in the room, by its state on disk."""
+    head = batch.head
+    if head.hosts is not None and head.hosts[0].same_as(head.current):
+        return head.hosts[1]
+    hosts = rooms.hosts(parts.db.read, head.room_nid)
+    if not batch and head.partial is None:  # else it is not by the current state that we know them
+        head.hosts = head.current, hosts
+    return hosts
 
 
 def allow(parts: Parts, head: Head, event: Event, before: StateRef) -> None:

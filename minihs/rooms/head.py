@@ -64,6 +64,8 @@ class Head:
     tips: dict[str, Tip] = field(default_factory=dict)
     current: StateRef = field(default_factory=StateRef)
     partial: Partial | None = None
+    hosts: tuple[StateRef, list[str]] | None = None
+    """A current state, and the servers in the room by that."""
     left_behind: frozenset[str] = frozenset()
     """Events of earlier stays, whose state we only ever knew in part: nothing is built upon them."""
 
@@ -80,6 +82,12 @@ class Head:
             return graph.event(self.create_id)
         event_id = graph.lookup(self.current, ("m.room.create", ""))
         return None if event_id is None else graph.event(event_id)
+
+    def membership(self, graph: Graph, user_id: str) -> str | None:
+        """What the user is by the current state."""
+        event_id = graph.lookup(self.current, ("m.room.member", user_id))
+        event = None if event_id is None else graph.event(event_id)
+        return None if event is None else event.membership
 
     def newest(self, limit: int = MAX_PREV_EVENTS) -> list[Tip]:
         """What a new event of ours is built on: the extremities, the newest if there are too many."""
@@ -108,6 +116,10 @@ class Heads:
         self._heads.move_to_end(head.room_id)
         while len(self._heads) > self.LIMIT:
             self._heads.popitem(last=False)
+
+    def get(self, room_id: str) -> Head | None:
+        """For looking only: it stays here."""
+        return self._heads.get(room_id)
 
     def pop(self, room_id: str) -> Head | None:
         return self._heads.pop(room_id, None)

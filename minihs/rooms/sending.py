@@ -94,6 +94,11 @@ class Sending:
 
     def _joined_head(self, sender: str, room_id: str) -> Head:
         """The room's head if the user is joined to it; else M_FORBIDDEN, whether or not the room exists."""
+        kept = self._parts.heads.get(room_id)
+        if kept is not None and kept.partial is None:
+            if kept.membership(self._parts.graph, sender) != "join":
+                raise forbidden("You are not joined to this room.")
+            return self._parts.take_head(room_id)
         room = rooms.get(self._parts.db.read, room_id)
         held = None if room is None else memberships.get(self._parts.db.read, room.room_nid, sender)
         if room is None or not room.resident or held is None or held.membership != "join":

@@ -27,6 +27,7 @@ from typing import Any
 import trio
 
 from minihs.store.reader import Parameters
+from minihs.store.watch import watch
 
 _BEGIN = "BEGIN IMMEDIATE /* writer */"
 _COMMIT = "COMMIT /* writer */"
@@ -133,6 +134,9 @@ class BatchWriter:
         self._connection = connection
         self._rehearse = rehearse
         self._in_closure = False
+        self._keys: set[str] = set()
+        """What the closure under way has woken without knowing."""
+        watch(connection, self._keys.add)
         connection.set_authorizer(self._authorize)
 
     @property
@@ -222,6 +226,7 @@ class BatchWriter:
 
     def _call(self, job: Job) -> None:
         transaction = Tx(self._connection)
+        self._keys.clear()
         self._in_closure = True
         try:
             job.result, job.error = job.function(transaction), None
@@ -231,7 +236,7 @@ class BatchWriter:
         except BaseException as error:  # noqa: BLE001 - kept for the task that asked, which raises it
             job.fail(error)
         else:
-            job.keys = transaction._keys
+            job.keys = transaction._keys | self._keys
         finally:
             self._in_closure = False
             transaction._connection = None

@@ -16,11 +16,18 @@ from minihs.matrix.errors import MatrixError, forbidden
 from minihs.requester import Requester
 from minihs.runtime import Runtime
 from minihs.store import cross_signing, dehydrated_devices, devices, tokens, users
+from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Database, Tx
+from minihs.store.watch import SESSIONS
 from minihs.users.secrets import digest, new_device_id, new_secret
 
 ACCESS_LIFETIME_MS = 3_600_000
 """Of access tokens that can be refreshed."""
+
+KNOWN_BYTES = 256 * 1024
+"""Of access tokens that need not be looked up again."""
+KNOWN_TOKEN_BYTES = 1_000
+"""What one takes, about."""
 
 SEEN_EVERY_MS = 600_000
 """How old "last seen" of a device may become before a request writes it anew."""
@@ -102,6 +109,13 @@ class Sessions:
         self._runtime = runtime
         self._uses: dict[int, tuple[Requester, str | None]] = {}
         self._used = trio.Event()
+        self._known: ByteCache[bytes, tokens.AccessToken] = ByteCache(KNOWN_BYTES)
+        """By the token's digest. Forgotten with every commit that could change any of it."""
+        db.on_commit(self._see_commit)
+
+    def _see_commit(self, keys: frozenset[str]) -> None:
+        if SESSIONS in keys:
+            self._known.clear()
 
     def new(
         self,
@@ -124,11 +138,11 @@ class Sessions:
     def requester_for_token(
         self, token: str, remote_address: str | None = None, *, even_locked: bool = False
     ) -> Requester | None:
-        """Who has this token: one indexed read. None: nobody.
+        """Who has this token. None: nobody.
 
         MatrixError: it has expired, or the account is locked.
         """
-        found = tokens.access_token(self._db.read, digest(token))
+        found = self._find(digest(token))
         if found is None or found.deactivated:
             return None
         now = self._runtime.clock.now_ms()
@@ -148,6 +162,14 @@ class Sessions:
             self._uses[found.token_id] = (requester, remote_address)
             self._used.set()
         return requester
+
+    def _find(self, token_digest: bytes) -> tokens.AccessToken | None:
+        found = self._known.get(token_digest)
+        if found is None:
+            found = tokens.access_token(self._db.read, token_digest)
+            if found is not None:
+                self._known.put(token_digest, found, KNOWN_TOKEN_BYTES)
+        return found
 
     async def run(self) -> None:
         """Write down which tokens were used. A request does not wait for that."""
