@@ -196,7 +196,7 @@ class Unread:
         own: dict[str, int] = {}
         end, redacting = upto, False
         for chunk in CHUNKS:
-            if shown is not None and shown.since <= kept.upto and len(shown.rows) < chunk:
+            if shown is not None and shown.since <= kept.upto and len(shown.rows) < CHUNKS[0]:
                 rows = [row for row in reversed(shown.rows) if (row.arrival or 0) > kept.upto]
                 whole = [row for row in rows if row.redacted_by is None]
                 judged = self._judge(db, user_id, room_nid, room_id, whole)

@@ -66,6 +66,15 @@ async def test_what_came_while_the_room_was_not_to_be_told_counts(world: World) 
     assert counts(await world.sync(BOB, since), room) == (4, 0)
 
 
+async def test_a_long_answer_counts_each_message_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unread, "CHUNKS", (2, 8))
+    room = await two_in_a_room(world)
+    since = (await world.sync(BOB))["next_batch"]
+    for number in range(4):
+        await world.say(ALICE, room, str(number))
+    assert counts(await world.sync(BOB, since), room) == (4, 0)
+
+
 async def test_ones_own_messages_do_not_count_and_mark_as_read(world: World) -> None:
     room = await two_in_a_room(world)
     await world.say(ALICE, room, "one")
