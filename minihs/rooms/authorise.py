@@ -100,7 +100,8 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
         if known is None or event.event_id != known.event_id:
             return Verdict(Outcome.REJECTED, "the room has another create event")
     like = _alike(event) if head.partial is None and "before" in source.checks else None
-    if like is None or like not in before.allowed:
+    # (An auth event that came alone, and was accepted so, may have been rejected at its place since.)
+    if like is None or like not in before.allowed or any(map(graph.is_rejected, event.auth_events)):
         verdict = _judge_by_place(graph, head, event, before, source)
         if verdict.outcome is not Outcome.ACCEPTED:
             return verdict

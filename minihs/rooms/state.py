@@ -45,7 +45,7 @@ class StateRef:
         self.known: dict[Key, str | None] = {}
         """What was looked up before."""
         self.allowed: set[Like] = set()
-        """Messages that this state and their auth events were found to allow."""
+        """Messages that this state and their auth events, none of them rejected, were found to allow."""
 
     def with_event(self, event: Event) -> StateRef:
         """The state after a state event; itself after any other."""
@@ -57,7 +57,7 @@ class StateRef:
         return StateRef(None, self.settled(), changes) if changes else self
 
     def allow(self, like: Like) -> None:
-        """Remember that. (A state never changes, nor does what becomes of an event once it is judged.)"""
+        """Remember that. (A state never changes.)"""
         if len(self.allowed) >= MAX_KNOWN:
             self.allowed.clear()
         self.allowed.add(like)

@@ -381,3 +381,35 @@ async def test_what_was_allowed_a_moment_ago_is_allowed_to_its_like_only(
             late, late_id = scene.good(auth_events=auth)
             await scene.world.send("e.test", "v.test", [late])
             assert rows_of(scene.victim)[late_id] == Outcome.REJECTED
+
+
+@pytest.mark.parametrize("version", ["2", "6", "12"])
+async def test_what_was_allowed_a_moment_ago_is_not_allowed_by_what_is_rejected_since(
+    tmp_path: Path, version: str
+) -> None:
+    """An auth event that came alone is judged by its own auth events only, and once more at its place."""
+    async with scenes(tmp_path, version) as scene:
+        forger = scene.forger
+        first, first_id = scene.good()
+        ban = forger.seal(
+            forger.draft("m.room.member", ALICE, {"membership": "ban"}, EVE, prev=[first_id]), "h.test"
+        )
+        # Allowed by what it cites, as if there were no ban.
+        again = forger.seal(
+            forger.draft("m.room.member", EVE, {"membership": "join"}, EVE, prev=[forger.id_of(ban)])
+        )
+        head = scene.victim.parts.take_head(scene.room_id)
+        batch = scene.victim.parts.batch(head)
+        create = head.create_event(scene.victim.parts.graph)
+        add_outlier(batch, Event.from_wire(again, head.version), 1, create, Source.STATE)
+        await batch.commit()
+
+        member = forger.references([forger.state["m.room.member", EVE]])
+        auth = [each for each in scene.message()["auth_events"] if each not in member]
+        auth += forger.references([forger.id_of(again)])
+        before, after = (scene.good(prev=[first_id], auth_events=auth) for _ in range(2))
+        await scene.world.send("e.test", "v.test", [first, before[0], ban, again, after[0]])
+        outcomes = rows_of(scene.victim)
+        assert outcomes[before[1]] == Outcome.ACCEPTED
+        assert outcomes[forger.id_of(again)] == Outcome.REJECTED
+        assert outcomes[after[1]] == Outcome.REJECTED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unread counts are kept from answer to answer; whatever happens, they are those of a count from the start."""
+"""Unread counts are kept from answer to answer; whatever happens, they are those of a count from scratch."""
 
 from __future__ import annotations
 
