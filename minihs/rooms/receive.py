@@ -88,7 +88,8 @@ class Receiver:
         known = self._parsed.get(item.event_id)
         if known is not None:
             self._parsed.drop(item.event_id)
-            if known[0] == item.json:
+            # (It was read as of the version that the room was said to have by then.)
+            if known[0] == item.json and known[1].version is batch.head.version:
                 return known[1]
         return Event.from_store(canonical.loads(item.json), batch.head.version, item.event_id)
 

@@ -413,3 +413,19 @@ async def test_what_was_allowed_a_moment_ago_is_not_allowed_by_what_is_rejected_
         assert outcomes[before[1]] == Outcome.ACCEPTED
         assert outcomes[forger.id_of(again)] == Outcome.REJECTED
         assert outcomes[after[1]] == Outcome.REJECTED
+
+
+async def test_an_event_is_judged_by_the_rooms_version_and_not_by_the_one_it_was_read_by(
+    tmp_path: Path,
+) -> None:
+    """Where a join is under way it is what the server says that is asked first. The next may say another."""
+    async with scenes(tmp_path, "10") as scene:
+        levels = {"users": {ALICE: 100, EVE: "50"}}  # a text: good up to room version 9
+        pdu = scene.forger.seal(scene.forger.draft("m.room.power_levels", ALICE, levels, ""), "h.test")
+        receiver = scene.victim.receiver
+        receiver.joining[scene.room_id] = "9"
+        assert await scene.world.send("e.test", "v.test", [pdu]) == {"pdus": {scene.forger.id_of(pdu): {}}}
+        del receiver.joining[scene.room_id]
+        receiver.look_again()
+        await scene.world.deliver()
+        assert rows_of(scene.victim)[scene.forger.id_of(pdu)] == Outcome.REJECTED
