@@ -42,6 +42,9 @@ MAX_HEADERS = 200
 CORK_BYTES = 16 * 1024
 """Up to this size, what there is of an answer leaves in one packet."""
 
+MAX_LINES = 100
+"""Sets of headers of answers that are remembered in their form on the wire."""
+
 NO_BODY = frozenset([204, 304])
 
 
@@ -81,6 +84,8 @@ class EdgeConfig(HypercornConfig):
         if found is None:
             checked = h11.Response(status_code=200, headers=[*headers, *self.response_headers("h11")])
             found = b"".join(b"%s: %s\r\n" % header for header in checked.headers.raw_items())
+            if len(self._lines) >= MAX_LINES:
+                self._lines.clear()
             self._lines[key] = found
         return found
 

@@ -22,6 +22,7 @@ from minihs.web.routes.client import pushers as pusher_routes
 from minihs.web.routes.client import relations as relation_routes
 from minihs.web.routes.client import report
 from tests.advisories.kit import ALICE, MALLORY, Siege, seg, siege
+from tests.sync.world import BOB, new_world
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -58,6 +59,14 @@ async def test_a_sync_waits_so_long(tmp_path: Path) -> None:
         started = trio.current_time()
         await at.alice.sync(timeout_ms=syncer.MAX_TIMEOUT_MS * 100)
         assert trio.current_time() - started == pytest.approx(syncer.MAX_TIMEOUT_MS / 1000, abs=1)
+
+
+async def test_so_many_last_answers_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncer, "MAX_TOLD", 1)
+    async with new_world(tmp_path) as world:
+        for device in ("PHONE", "LAPTOP"):
+            await world.sync(BOB, device=device)
+            assert list(world.syncer._told) == [(BOB, device)]
 
 
 async def test_pages_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

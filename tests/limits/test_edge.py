@@ -93,3 +93,10 @@ def test_of_forwarded_addresses_the_last_few_are_looked_at() -> None:
     more = client_address.MAX_FORWARDED
     assert address("203.0.113.5" + ", 10.0.0.2" * (more - 1)) == "203.0.113.5"
     assert address("203.0.113.5" + ", 10.0.0.2" * more) == "10.0.0.2"
+
+
+def test_so_many_heads_of_answers_are_remembered() -> None:
+    edge = http11.EdgeConfig()
+    lines = {edge.lines([(b"x-number", b"%d" % number)]) for number in range(2 * http11.MAX_LINES + 1)}
+    assert len(lines) == 2 * http11.MAX_LINES + 1
+    assert 0 < len(edge._lines) <= http11.MAX_LINES
