@@ -202,9 +202,9 @@ async def test_what_is_built_on_it_is_taken(tmp_path: Path, version: str, levels
         await at.unharmed()
 
 
-@pytest.mark.parametrize("shown", ["changed", "another"])
+@pytest.mark.parametrize("shown", ["changed", "another", "unsigned", "signed by many"])
 @pytest.mark.parametrize("version", ["2", "12"])
-async def test_a_good_event_that_is_shown_as_a_deep_one_is_waited_for(
+async def test_a_good_event_that_is_shown_as_a_bad_one_is_waited_for(
     tmp_path: Path, version: str, shown: str
 ) -> None:
     """Who passes an event on could else make us overlook it."""
@@ -212,8 +212,13 @@ async def test_a_good_event_that_is_shown_as_a_deep_one_is_waited_for(
         parent = at.event("x.y", {}, MALLORY)
         child = at.event(prev=[at.id_of(parent)])
         at.answer_gaps()
-        changed = {**parent, "content": {"x": nested(300)}}
-        at.serve_events({at.id_of(parent): changed if shown == "changed" else deep(at, 300)})
+        bad = {
+            "changed": {**parent, "content": {"x": nested(300)}},
+            "another": deep(at, 300),
+            "unsigned": {**parent, "signatures": None},
+            "signed by many": {**parent, "signatures": {"x.test": {"ed25519:1": "x" * 70_000}}},
+        }
+        at.serve_events({at.id_of(parent): bad[shown]})
         await at.send(child)
         assert at.outcome(at.id_of(child)) is None
         assert at.id_of(child) in inbox_of(at.rooms)
