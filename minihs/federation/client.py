@@ -238,26 +238,20 @@ class FederationClient(Transport):
         return _list(host, answer, "pdus"), _list(host, answer, "auth_chain")
 
     async def get_event_auth(self, host: str, room_id: str, event_id: str) -> list[Any]:
-        answer = await self.get_json(
-            host,
-            path(f"{V1}/event_auth", room_id, event_id),
-            within=LONG,
-            max_bytes=EVENTS_BYTES,
-            max_depth=MAX_CARRIED_DEPTH,
-        )
-        return _list(host, answer, "auth_chain")
+        return await self._get_events(host, path(f"{V1}/event_auth", room_id, event_id), (), "auth_chain")
 
     async def backfill(self, host: str, room_id: str, event_ids: Sequence[str], limit: int) -> list[Any]:
         query = [("v", event_id) for event_id in event_ids] + [("limit", str(limit))]
+        return await self._get_events(host, path(f"{V1}/backfill", room_id), query, "pdus")
+
+    async def _get_events(
+        self, host: str, place: str, query: Sequence[tuple[str, str]], name: str
+    ) -> list[Any]:
+        """Some events, under that name in the answer."""
         answer = await self.get_json(
-            host,
-            path(f"{V1}/backfill", room_id),
-            query,
-            within=LONG,
-            max_bytes=EVENTS_BYTES,
-            max_depth=MAX_CARRIED_DEPTH,
+            host, place, query, within=LONG, max_bytes=EVENTS_BYTES, max_depth=MAX_CARRIED_DEPTH
         )
-        return _list(host, answer, "pdus")
+        return _list(host, answer, name)
 
     async def timestamp_to_event(self, host: str, room_id: str, ts: int, direction: str) -> tuple[str, int]:
         """(event id, its origin_server_ts)"""

@@ -240,6 +240,11 @@ class TestVersions:
         assert set(rooms["available"]) == {str(number) for number in range(1, 13)}
 
 
+async def in_two() -> AsyncIterator[bytes]:
+    yield b"abc"
+    yield b"de"
+
+
 class TestAnswers:
     async def test_a_stream_that_breaks_is_cut_short_for_all_to_see(self, autojump_clock: object) -> None:
         routes = Routes()
@@ -308,11 +313,7 @@ class TestAnswers:
 
         @routes.get("/_test/odd", auth=NONE)
         async def odd(_: Call) -> Answer:
-            async def body() -> AsyncIterator[bytes]:
-                yield b"abc"
-                yield b"de"
-
-            return Answer(body=body(), headers={"Content-Length": str(length)})
+            return Answer(body=in_two(), headers={"Content-Length": str(length)})
 
         async with open_house(routes) as house:
             visitor = house.visit()
@@ -327,11 +328,7 @@ class TestAnswers:
 
         @routes.get("/_test/stream", auth=NONE)
         async def stream(_: Call) -> Answer:
-            async def body() -> AsyncIterator[bytes]:
-                yield b"abc"
-                yield b"de"
-
-            return Answer(body=body())
+            return Answer(body=in_two())
 
         async with open_house(routes) as house:
             visitor = house.visit()
