@@ -37,7 +37,7 @@ def between(
     """
     stop = frozenset(ids.event_nids(db, earliest).values())
     heads = list(ids.event_nids(db, latest).values())
-    start = [nid for nid in _parents(db, room_nid, heads) if nid not in stop]
+    start = [nid for nid in _parents(db, heads) if nid not in stop]
     return _walk(db, room_nid, start, limit, stop=stop | frozenset(heads), min_depth=min_depth)
 
 
@@ -87,7 +87,7 @@ def _walk(
             if not rejected:
                 break
             passed += len(rejected)
-            new = [nid for nid in _parents(db, room_nid, rejected) if nid not in seen]
+            new = [nid for nid in _parents(db, rejected) if nid not in seen]
 
     push(start)
     while heap and len(found) < limit:
@@ -132,7 +132,7 @@ class _ReadAhead:
         if found is None:
             self._read(topo, arrival, 1 + min(ahead, self._spare))
             found = self._parents.get(nid)
-        return _parents(self._db, self._room_nid, [nid]) if found is None else found
+        return _parents(self._db, [nid]) if found is None else found
 
     def _read(self, topo: int, arrival: int, count: int) -> None:
         """That many events from a place on backwards, and their parents."""
@@ -153,7 +153,7 @@ class _ReadAhead:
         self._parents |= read
 
 
-def _parents(db: Reader, room_nid: int, nids: Sequence[int]) -> list[int]:
+def _parents(db: Reader, nids: Sequence[int]) -> list[int]:
     parents: list[int] = []
     for part in ids.chunks(nids):
         parents.extend(
