@@ -16,7 +16,8 @@ from minihs.matrix.federation_errors import FederationError
 from minihs.rooms.admission import Source
 from minihs.rooms.asking import Asking
 from minihs.rooms.authorise import MissingAuthEvents, Verdict, judge
-from minihs.rooms.batch import Batch, Entry
+from minihs.rooms.batch import Batch
+from minihs.rooms.entry import Entry
 from minihs.rooms.gap_state import Defer, GapState
 from minihs.rooms.ordering import by_prev_events
 from minihs.rooms.parts import Parts

@@ -14,7 +14,8 @@ from minihs.matrix.errors import MatrixError, forbidden, not_found
 from minihs.matrix.event import Event, EventError, build_event
 from minihs.matrix.hashes import reference_hash
 from minihs.matrix.room_versions import RoomVersion
-from minihs.rooms.batch import Batch, ClientTxn, Entry
+from minihs.rooms.batch import Batch
+from minihs.rooms.entry import ClientTxn, Entry
 from minihs.rooms.head import Head
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import link_redaction

@@ -20,7 +20,8 @@ import structlog
 import trio
 
 from minihs.rooms.admission import Source
-from minihs.rooms.batch import Batch, Entry
+from minihs.rooms.batch import Batch
+from minihs.rooms.entry import Entry
 from minihs.rooms.head import Head, Tip
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import place_live

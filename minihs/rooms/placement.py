@@ -10,7 +10,8 @@ from minihs.matrix.event import Event
 from minihs.matrix.hashes import has_right_content_hash
 from minihs.rooms.admission import Source
 from minihs.rooms.authorise import Verdict, check_by_auth_events, judge
-from minihs.rooms.batch import Batch, Entry
+from minihs.rooms.batch import Batch
+from minihs.rooms.entry import Entry
 from minihs.rooms.graph import Graph
 from minihs.rooms.head import Head
 from minihs.rooms.state import StateRef

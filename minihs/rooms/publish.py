@@ -11,8 +11,8 @@ from functools import partial
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import forbidden
 from minihs.rooms.admission import Source
-from minihs.rooms.batch import ClientTxn
 from minihs.rooms.compose import compose
+from minihs.rooms.entry import ClientTxn
 from minihs.rooms.head import Head
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import place_live

@@ -10,9 +10,10 @@ from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param
 from minihs.matrix.event import Event
 from minihs.matrix.ids import is_room_alias
-from minihs.rooms.batch import Batch, ClientTxn, Entry
+from minihs.rooms.batch import Batch
 from minihs.rooms.compose import allow, build, compose
 from minihs.rooms.creation import Plan
+from minihs.rooms.entry import ClientTxn, Entry
 from minihs.rooms.head import Head
 from minihs.rooms.parts import Parts
 from minihs.rooms.publish import publish

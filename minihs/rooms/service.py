@@ -19,11 +19,11 @@ from minihs.matrix.signatures import SigningKey
 from minihs.rooms.acl import Acls
 from minihs.rooms.asking import Asking
 from minihs.rooms.backfill import Backfill
-from minihs.rooms.batch import ClientTxn
 from minihs.rooms.by_time import ByTime
 from minihs.rooms.catch_up import CatchUp
 from minihs.rooms.creation import plan
 from minihs.rooms.directory import Directory
+from minihs.rooms.entry import ClientTxn
 from minihs.rooms.following import Following
 from minihs.rooms.gap_state import GapState
 from minihs.rooms.gaps import Gaps

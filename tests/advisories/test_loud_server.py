@@ -15,7 +15,8 @@ import pytest
 import trio
 
 from minihs.rooms import receive, transactions, turns
-from minihs.rooms.batch import Batch, Entry
+from minihs.rooms.batch import Batch
+from minihs.rooms.entry import Entry
 from minihs.rooms.receive import Receiver
 from minihs.store.events import Outcome
 from minihs.store.inbox import Staged
