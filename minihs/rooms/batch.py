@@ -216,13 +216,12 @@ class Batch:
         at = self._written
         if at is None:
             return
-        moving = [entry for entry in self.entries if entry.current is not None]
-        for entry in moving:
-            assert entry.current is not None  # noqa: S101  (of all of them)
-            if entry is not moving[-1] and isinstance(entry.current, MergedRef) and entry.current.is_open:
+        moving = [(entry, entry.current) for entry in self.entries if entry.current is not None]
+        for entry, current in moving:
+            if entry is not moving[-1][0] and isinstance(current, MergedRef) and current.is_open:
                 entry.current = None
                 continue
-            new = entry.current.settled()
+            new = current.settled()
             changes = {key: pair[1] for key, pair in self.graph.difference(at, new).items()}
             if changes:
                 entry.current, entry.current_changes, at = new, changes, new
