@@ -280,12 +280,13 @@ class Batch:
         for entry, pos in zip(entries, positions, strict=True):
             arrival = next(history) if entry.history else pos if entry.is_news else None
             new.append(self._row(tx, entry, arrival, groups))
-        nids = new_events.insert_all(tx, room_nid, new)
+        nids, unheard = new_events.insert_all(tx, room_nid, new)
         placed = {nid: each for nid, each in zip(nids, new, strict=True) if not each.outlier}
         if self.head.partial is not None:
             for nid in placed:
                 partial.add_event(tx, room_nid, nid)
-        new_events.connect_all(tx, room_nid, placed)
+        tips = {tip_id for entry in entries for tip_id in entry.retired}
+        new_events.connect_all(tx, room_nid, placed, unheard=unheard, tips=tips)
         for entry, nid, pos in zip(entries, nids, positions, strict=True):
             self._write_rest(tx, entry, nid, pos, groups)
         if any(moving):

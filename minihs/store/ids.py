@@ -65,17 +65,27 @@ def intern_event(tx: Tx, event_id: str) -> int:
 
 def intern_new_event(tx: Tx, event_id: str) -> int:
     """The same, faster for an event that was most likely never heard of."""
+    return _intern_likely_new(tx, event_id)[0]
+
+
+def _intern_likely_new(tx: Tx, event_id: str) -> tuple[int, bool]:
+    """The number, and whether it was made now."""
     row = tx.execute(
         "INSERT INTO event_ids (event_id) VALUES (?) ON CONFLICT DO NOTHING RETURNING event_nid", (event_id,)
     ).fetchall()
     nid = int(row[0][0]) if row else event_nid(tx, event_id)
     assert nid is not None  # noqa: S101  (it is there if it could not be put there)
     tx.remember(event_id, nid)
-    return nid
+    return nid, bool(row)
 
 
 def intern_events(tx: Tx, event_ids: Iterable[str]) -> dict[str, int]:
     """The numbers of many events, in a few statements."""
+    return intern_and_tell(tx, event_ids)[0]
+
+
+def intern_and_tell(tx: Tx, event_ids: Iterable[str]) -> tuple[dict[str, int], set[int]]:
+    """The same, and which of the numbers were made for that: nothing in the database can have named them."""
     found: dict[str, int] = {}
     asked: dict[str, None] = {}
     for event_id in event_ids:
@@ -86,8 +96,8 @@ def intern_events(tx: Tx, event_ids: Iterable[str]) -> dict[str, int]:
             found[event_id] = nid
     if len(asked) == 1:
         (event_id,) = asked
-        found[event_id] = intern_new_event(tx, event_id)
-        return found
+        found[event_id], is_new = _intern_likely_new(tx, event_id)
+        return found, {found[event_id]} if is_new else set()
     found.update(event_nids(tx, asked))
     new = [event_id for event_id in asked if event_id not in found]
     if new:
@@ -97,7 +107,7 @@ def intern_events(tx: Tx, event_ids: Iterable[str]) -> dict[str, int]:
         found.update((event_id, nid) for nid, event_id in numbered)
     for event_id in asked:
         tx.remember(event_id, found[event_id])
-    return found
+    return found, {found[event_id] for event_id in new}
 
 
 def key_nid(db: Reader, type: str, state_key: str) -> int | None:

@@ -40,17 +40,26 @@ _INSERT_JSON = "INSERT OR IGNORE INTO event_json (event_nid, json) VALUES (?, ?)
 
 def insert(tx: Tx, room_nid: int, new: NewEvent) -> int:
     """`insert_all` for one."""
-    return insert_all(tx, room_nid, (new,))[0]
+    return insert_all(tx, room_nid, (new,)).nids[0]
 
 
-def insert_all(tx: Tx, room_nid: int, new: Sequence[NewEvent]) -> list[int]:
-    """Store events of a room, or give outliers that we had their place. Returns their numbers.
+class Inserted(NamedTuple):
+    """What `insert_all` found out on the way."""
+
+    nids: list[int]
+    """The numbers of the events, in the order in which they were given."""
+    unheard: set[int]
+    """Those of which the database knew nothing before: not even other events named them."""
+
+
+def insert_all(tx: Tx, room_nid: int, new: Sequence[NewEvent]) -> Inserted:
+    """Store events of a room, or give outliers that we had their place.
 
     An event stored before keeps its outcome if that was "rejected": nothing ever makes it acceptable.
     """
-    nids = ids.intern_events(tx, _named(new))
+    nids, unheard = ids.intern_and_tell(tx, _named(new))
     here = [nids[each.event.event_id] for each in new]
-    held = _held(tx, here)
+    held = _held(tx, [nid for nid in here if nid not in unheard])
     firsts: dict[int, NewEvent] = {}
     others: list[tuple[int, NewEvent]] = []
     for nid, each in zip(here, new, strict=True):
@@ -81,7 +90,7 @@ def insert_all(tx: Tx, room_nid: int, new: Sequence[NewEvent]) -> list[int]:
             relations.index(tx, nid, each.event.event_id, each.event.json)
             if each.arrival is not None and each.arrival < 0:
                 search.index_history(tx, nid, each.event)
-    return here
+    return Inserted(here, unheard)
 
 
 def _named(new: Sequence[NewEvent]) -> Iterable[str]:
@@ -148,12 +157,24 @@ def _give_place(tx: Tx, nid: int, new: NewEvent, row: _Row) -> bool:
     return bool(written)
 
 
-def connect_all(tx: Tx, room_nid: int, placed: Mapping[int, NewEvent]) -> None:
-    """Bring the backward extremities up to date for events that were just given their place, by number."""
+def connect_all(
+    tx: Tx,
+    room_nid: int,
+    placed: Mapping[int, NewEvent],
+    *,
+    unheard: Collection[int] = frozenset(),
+    tips: Collection[str] = (),
+) -> None:
+    """Bring the backward extremities up to date for events that were just given their place, by number.
+
+    Need not be looked up: `unheard`, numbers that were made with these events, so that nothing had named
+    them; `tips`, events that were forward extremities, so that they are in the timeline.
+    """
     nids = ids.intern_events(tx, [prev_id for each in placed.values() for prev_id in each.event.prev_events])
     whole = {nid for nid, each in placed.items() if each.topo is not None}
+    whole.update(nids[tip_id] for tip_id in tips if tip_id in nids)
     whole |= _in_timeline(tx, set(nids.values()) - whole)
-    named = _backward_extremities(tx, room_nid, placed.keys())
+    named = _backward_extremities(tx, room_nid, [nid for nid in placed if nid not in unheard])
     for nid, each in placed.items():
         follows_whole = all(nids[prev_id] in whole for prev_id in each.event.prev_events)
         if nid in named or nid not in whole or not follows_whole:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -117,24 +118,31 @@ def placed_at_random(factory: RoomFactory, seed: int) -> list[NewEvent]:
     return [*made, *again]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 async def test_events_of_the_timeline(tmp_path: Path, seed: int) -> None:
     factory = RoomFactory("11", FOUNDER)
     new = placed_at_random(factory, seed)
     assert factory.room_id is not None
     room_id = factory.room_id
 
-    def write(tx: Tx, parts: list[list[NewEvent]]) -> None:
+    def write(tx: Tx, part: list[NewEvent], tips: set[str] | None) -> set[str]:
         room_nid = rooms.intern(tx, room_id, "11")
-        for part in parts:
-            nids = new_events.insert_all(tx, room_nid, part)
-            placed = {nid: each for nid, each in zip(nids, part, strict=True) if not each.outlier}
+        nids, unheard = new_events.insert_all(tx, room_nid, part)
+        placed = {nid: each for nid, each in zip(nids, part, strict=True) if not each.outlier}
+        if tips is None:
             new_events.connect_all(tx, room_nid, placed)
+        else:
+            new_events.connect_all(tx, room_nid, placed, unheard=unheard, tips=tips)
+        rows = events.get_nids(tx, nids).values()
+        return {row.event.event_id for row in rows if not row.outlier and row.topo is not None}
 
     found = []
-    for number, parts in enumerate(([[each] for each in new], [new[:15], new[15:]])):
+    singly, halves = [[each] for each in new], [new[:15], new[15:]]
+    for number, (parts, tells) in enumerate(itertools.product((singly, halves), (False, True))):
         async with open_database(tmp_path / f"{number}.db") as db:
-            await db.write(partial(write, parts=parts))
+            whole: set[str] = set()
+            for part in parts:
+                whole |= await db.write(partial(write, part=part, tips=whole if tells else None))
             named = dict(db.read.execute("SELECT event_nid, event_id FROM event_ids").fetchall())
             rows = events.get_many(db.read, list(named.values()))
             found.append(
@@ -151,8 +159,27 @@ async def test_events_of_the_timeline(tmp_path: Path, seed: int) -> None:
                     )
                 ]
             )
-    assert found[0] == found[1]
+    assert all(each == found[0] for each in found[1:])
     assert all(found[0])
+
+
+async def test_what_nobody_named_is_not_looked_for(tmp_path: Path) -> None:
+    factory = RoomFactory("11", FOUNDER)
+    first = factory.send(FOUNDER, "m.room.message", {"body": "named by the second"})
+    second = factory.send(FOUNDER, "m.room.message", {"body": "unheard of"})
+    assert first.event_id in second.prev_events
+
+    def write(tx: Tx, event: Event) -> bool:
+        room_nid = rooms.intern(tx, event.room_id, "11")
+        nids, unheard = new_events.insert_all(
+            tx, room_nid, [NewEvent(event, Outcome.ACCEPTED, 1, topo=1, arrival=1)]
+        )
+        return nids[0] in unheard
+
+    async with open_database(tmp_path / "m.db") as db:
+        assert await db.write(partial(write, event=second))
+        assert not await db.write(partial(write, event=first))
+        assert not await db.write(partial(write, event=second))
 
 
 MEMBERSHIPS = ("join", "join", "join", "leave", "ban", "invite", "knock")
