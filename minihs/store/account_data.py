@@ -61,12 +61,14 @@ def put(tx: Tx, user_id: str, type: str, content: str, room_id: str = GLOBAL) ->
 def changed(db: Reader, user_id: str, since: int, upto: int) -> list[AccountData]:
     """What was last written after `since` and up to `upto`, in that order; all there is for `since=0`."""
     rows = db.execute(
-        "SELECT room_id, type, content FROM account_data WHERE user_id = ? AND pos > ? AND pos <= ? ORDER BY "
-        "pos",
-        (user_id, since, upto),
+        "SELECT room_id, type, content, pos FROM account_data "
+        "WHERE user_id = :user AND pos > :since AND pos <= :upto "
+        "UNION ALL SELECT NULL, NULL, NULL, pos FROM push_rules "
+        "WHERE user_id = :user AND pos > :since AND pos <= :upto ORDER BY pos",
+        {"user": user_id, "since": since, "upto": upto},
     ).fetchall()
-    result = [AccountData(room_id, type, json.loads(content)) for room_id, type, content in rows]
-    if since == 0 or since < push_rules.last_change(db, user_id) <= upto:
+    result = [AccountData(room_id, type, json.loads(content)) for room_id, type, content, _ in rows if type]
+    if since == 0 or len(result) < len(rows):
         result.append(AccountData(GLOBAL, PUSH_RULES, {"global": push_rules.ruleset(db, user_id)}))
     return result
 

@@ -18,6 +18,8 @@ def through_room(
 ) -> tuple[set[str], set[str]]:
     """With whom the client now shares, and with whom it no longer shares, an encrypted room through this
     one."""
+    if task.section is Section.JOIN and task.since is not None and not changes and not task.just_completed:
+        return set(), set()
     key = facts.key(db, "m.room.encryption", "")
     if key is None or end is None or not state.lookup(db, end, (key,)):
         return set(), set()

@@ -11,10 +11,16 @@ import trio
 
 from minihs.rooms.turns import OURS
 from minihs.store import sync_rooms
+from minihs.store.byte_cache import ByteCache
 from minihs.store.database import Database
 from minihs.sync.client_events import Viewer
 from minihs.sync.notifier import Notifier
 from minihs.sync.typing import Typing
+
+ROOMS_BYTES = 4 * 1024 * 1024
+"""For which rooms the users are in who polled lately."""
+
+KEY_BYTES = 200
 
 
 class Attempt[T](NamedTuple):
@@ -31,6 +37,13 @@ class Polls:
         self._db = db
         self._notifier = notifier
         self._typing = typing
+        self._rooms: ByteCache[str, tuple[str, ...]] = ByteCache(ROOMS_BYTES)
+        """By the key that wakes their user, the keys of the rooms. Each change of a user's rooms wakes it."""
+        db.on_commit(self._forget)
+
+    def _forget(self, woken: frozenset[str]) -> None:
+        for key in woken:
+            self._rooms.drop(key)
 
     async def wait[T](
         self,
@@ -71,9 +84,10 @@ class Polls:
 
     def _keys(self, viewer: Viewer) -> list[str]:
         """What wakes a poll: any of the user's rooms may have news."""
-        rooms = sync_rooms.joined_room_ids(self._db.read, viewer.user_id)
-        return [
-            f"user:{viewer.user_id}",
-            f"device:{viewer.user_id}|{viewer.device_id}",
-            *(f"room:{room_id}" for room_id in rooms),
-        ]
+        user = f"user:{viewer.user_id}"
+        rooms = self._rooms.get(user)
+        if rooms is None:
+            room_ids = sync_rooms.joined_room_ids(self._db.read, viewer.user_id)
+            rooms = tuple(f"room:{room_id}" for room_id in room_ids)
+            self._rooms.put(user, rooms, KEY_BYTES * (1 + len(rooms)))
+        return [user, f"device:{viewer.user_id}|{viewer.device_id}", *rooms]

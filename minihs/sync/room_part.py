@@ -46,7 +46,7 @@ def build_part(context: SyncContext, task: RoomTask, unread: Unread, news: Seque
     if joined:
         _fill_ephemeral(context, part)
         if task.since is None or context.request.full_state or not part.is_empty:
-            _fill_unread(context, part, unread)
+            _fill_unread(context, part, unread, found.end)
     if context.since is not None:
         part.joined_users, part.left_users = device_news.through_room(
             context.db, context.facts, task, found.changes, found.end
@@ -115,11 +115,12 @@ def _shows_all(context: SyncContext, task: RoomTask) -> bool:
     return wanted.passes_all and wanted.allows_room(task.room_id)
 
 
-def _fill_unread(context: SyncContext, part: RoomPart, unread: Unread) -> None:
+def _fill_unread(context: SyncContext, part: RoomPart, unread: Unread, end: int | None) -> None:
+    """`end`: the state group at the end of the timeline."""
     task = part.task
     shown = None
     if task.since is not None and not part.limited and not context.ignored and _shows_all(context, task):
-        shown = Shown(task.since, part.timeline)
+        shown = Shown(task.since, part.timeline, end)
     counts = unread.counts(
         context.db, context.user_id, task.room_nid, task.room_id, task.upto, context.ignored, shown
     )

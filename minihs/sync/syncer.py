@@ -9,13 +9,14 @@ any time.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import NamedTuple
 
 from minihs.matrix.canonical import JsonObject
 from minihs.requester import Requester
 from minihs.runtime import Runtime
 from minihs.store import account_data, sync_rooms, to_device
-from minihs.store.database import Database
+from minihs.store.database import Database, TooLong
 from minihs.store.reader import Reader
 from minihs.sync.build import Built, build
 from minihs.sync.client_events import Viewer
@@ -160,13 +161,15 @@ class Syncer:
         presence = self._presence.news(request.viewer.user_id, since)
         now_ms = self._runtime.clock.now_ms()
 
-        def attempt(db: Reader) -> Built:
-            user_id = request.viewer.user_id
+        def attempt(db: Reader, *, long: bool = True) -> Built:
+            user_id, upto = request.viewer.user_id, sync_rooms.current_pos(db)
+            if not long and request.since is not None and upto - request.since.pos > LONG_ABSENCE:
+                raise TooLong
             context = SyncContext(
                 db=db,
                 facts=self._facts,
                 request=request,
-                upto=sync_rooms.current_pos(db),
+                upto=upto,
                 now_ms=now_ms,
                 typing=typing,
                 ignored=account_data.ignored_users(db, user_id) - {user_id},
@@ -175,15 +178,9 @@ class Syncer:
             )
             return build(context, self._unread)
 
-        if self._is_long(request):
-            return await self._db.scan(attempt)
-        return await self._db.glance(attempt)
-
-    def _is_long(self, request: SyncRequest) -> bool:
-        """Is there likely more to read than may be read on the loop?"""
         if request.since is None or request.full_state:
-            return True
-        return sync_rooms.current_pos(self._db.read) - request.since.pos > LONG_ABSENCE
+            return await self._db.scan(attempt)
+        return await self._db.glance(partial(attempt, long=False), attempt)
 
     def _typing_news(self, request: SyncRequest) -> TypingNews:
         typing, since = self._typing, request.since

@@ -77,6 +77,8 @@ class Shown(NamedTuple):
     since: int
     rows: Sequence[EventRow]
     """Oldest first."""
+    group: int | None
+    """The state after them."""
 
 
 class _Kept(NamedTuple):
@@ -159,13 +161,18 @@ class Unread:
         """Those of some events that the user is shown, and what their push rules say of each."""
         selector = Selector(db, self._facts, user_id, ALL, ignored)
         shown = selector.pick([row for row in rows if row.redacted_by is None])
-        return self._judge(db, user_id, room_nid, room_id, shown)
+        room = self._room(db, user_id, room_nid, timeline.state_at_pos(db, room_nid, NEWEST))
+        return self._judge(db, user_id, room, self.rules(db, user_id), room_id, shown)
 
     def _judge(
-        self, db: Reader, user_id: str, room_nid: int, room_id: str, shown: Sequence[EventRow]
+        self,
+        db: Reader,
+        user_id: str,
+        room: _Room,
+        rules: CompiledRules,
+        room_id: str,
+        shown: Sequence[EventRow],
     ) -> list[Judged]:
-        rules = self.rules(db, user_id)
-        room = self._room(db, user_id, room_nid)
         bodies = self._facts.bodies.get(db, shown)
         threads = _threads(db, bodies)
         judged = []
@@ -199,7 +206,10 @@ class Unread:
             if shown is not None and shown.since <= kept.upto and len(shown.rows) < CHUNKS[0]:
                 rows = [row for row in reversed(shown.rows) if (row.arrival or 0) > kept.upto]
                 whole = [row for row in rows if row.redacted_by is None]
-                judged = self._judge(db, user_id, room_nid, room_id, whole)
+                room = self._room(db, user_id, room_nid, shown.group)
+                judged = self._judge(
+                    db, user_id, room, self._rules_as_of(db, user_id, kept.basis[0]), room_id, whole
+                )
             else:
                 rows = timeline.latest(db, room_nid, kept.upto, end, chunk)
                 judged = self.judge(db, user_id, room_nid, room_id, rows, kept.basis[1])
@@ -229,8 +239,7 @@ class Unread:
             counts = _count({}, unread)
         return _Kept(kept.basis, read, upto, unread, counts)
 
-    def _room(self, db: Reader, user_id: str, room_nid: int) -> _Room:
-        group = timeline.state_at_pos(db, room_nid, NEWEST)
+    def _room(self, db: Reader, user_id: str, room_nid: int, group: int | None) -> _Room:
         room = self._rooms.get((user_id, room_nid))
         if room is None or room.group != group:
             if len(self._rooms) > MAX_ROOMS:
@@ -240,7 +249,10 @@ class Unread:
 
     def rules(self, db: Reader, user_id: str) -> CompiledRules:
         """The user's push rules, ready to be matched."""
-        rules_pos = push_rules.last_change(db, user_id)
+        return self._rules_as_of(db, user_id, push_rules.last_change(db, user_id))
+
+    def _rules_as_of(self, db: Reader, user_id: str, rules_pos: int) -> CompiledRules:
+        """`rules_pos`: of their last change."""
         known = self._rules.get(user_id)
         if known is None or known[0] != rules_pos:
             if len(self._rules) > MAX_KEPT:

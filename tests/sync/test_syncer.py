@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from minihs.matrix.errors import MatrixError
 from minihs.store import to_device
 from minihs.store.database import Tx
+from minihs.sync import syncer
 from minihs.sync.client_events import Viewer
 from minihs.sync.polls import Attempt, Polls
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, ERIN, World, bodies, state_of
@@ -116,6 +117,21 @@ async def _message_to_device(world: World, room: str) -> None:
     await world.db.write(lambda tx: to_device.add(tx, BOB, "PHONE", ALICE, "m.test", {}))
 
 
+async def test_who_was_away_for_long_is_answered_from_a_thread(
+    world: World, scans: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = await world.room()
+    since = (await world.sync(ALICE))["next_batch"]
+    scans.clear()
+    for body, expected in (("soon", 0), ("late", 1)):
+        await world.say(ALICE, room, body)
+        answer = await world.sync(ALICE, since)
+        since = answer["next_batch"]
+        assert bodies(answer["rooms"]["join"][room]["timeline"]) == [body]
+        assert len(scans) == expected
+        monkeypatch.setattr(syncer, "LONG_ABSENCE", 0)
+
+
 @pytest.mark.parametrize("happens", [_say, _type, _message_to_device])
 async def test_what_happens_between_two_polls_is_in_the_second_at_once(
     world: World, autojump_clock: MockClock, happens: Callable[[World, str], Awaitable[None]]
@@ -162,6 +178,33 @@ async def test_a_poll_listens_to_a_room_that_was_joined_meanwhile(
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert len(attempts) == before + 1
+
+
+async def test_the_next_poll_listens_to_a_room_that_was_joined_since_the_last(
+    world: World, autojump_clock: MockClock
+) -> None:
+    room, other = await world.room(), await world.room(BOB)
+    attempts: list[float] = []
+
+    async def attempt() -> Attempt[None]:
+        attempts.append(trio.current_time())
+        return Attempt(None, is_empty=True, counts=())
+
+    polls = Polls(world.db, world.notifier, world.typing)
+    await polls.wait(Viewer(BOB, "PHONE"), 1.0, attempt)
+    await world.rooms.join(BOB, room)
+    await world.rooms.leave(BOB, other)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(polls.wait, Viewer(BOB, "PHONE"), 30.0, attempt)
+        await trio.sleep(1)
+        before = len(attempts)
+        await world.say(ALICE, room, "hello")
+        await trio.sleep(1)
+        assert len(attempts) == before + 1
+        world.notifier.wake([f"room:{other}"])
+        await trio.sleep(1)
+        assert len(attempts) == before + 1
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_long_poll_is_not_ended_by_another_room(world: World, autojump_clock: MockClock) -> None:

@@ -84,6 +84,19 @@ async def test_ones_own_messages_do_not_count_and_mark_as_read(world: World) -> 
     assert counts(await world.sync(BOB, answer["next_batch"]), room) == (0, 0)
 
 
+async def test_what_rules_know_of_the_room_is_of_the_state_that_is_told(world: World) -> None:
+    room = await two_in_a_room(world)
+    since = (await world.sync(ALICE))["next_batch"]
+    for power, highlights in ((None, 0), (50, 1), (49, 0)):
+        if power is not None:
+            levels = {"users": {ALICE: 100, BOB: power}}
+            await world.rooms.send(ALICE, room, "m.room.power_levels", levels, state_key="")
+        await world.say(BOB, room, "all of you", **{"m.mentions": {"room": True}})
+        answer = await world.sync(ALICE, since)
+        since = answer["next_batch"]
+        assert counts(answer, room)[1] == highlights
+
+
 async def test_a_mention_highlights(world: World) -> None:
     room = await two_in_a_room(world)
     await world.say(ALICE, room, "you", **{"m.mentions": {"user_ids": [BOB]}})

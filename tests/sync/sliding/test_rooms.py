@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import trio
 from trio.testing import MockClock
 
 from minihs.store import room_activity
-from minihs.store.reader import Reader
 from minihs.sync.sliding import syncer
 from minihs.sync.sliding.syncer import MAX_ROOMS_ON_LOOP
 from tests.sync.sliding.kit import Connection, put, rooms, said, state
@@ -221,20 +218,6 @@ async def test_activity_is_looked_for_among_the_newest_events_only(
     assert said_at > joined
     await world.rooms.send(ALICE, room, "m.room.topic", {"topic": "2"}, state_key="")
     assert (await world.slide(ALICE, **rooms()))["rooms"][room]["bump_stamp"] == joined
-
-
-@pytest.fixture
-def scans(world: World, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """The reads that are given to a thread, as they are."""
-    found: list[object] = []
-    scan = world.db.scan
-
-    async def noted[T](function: Callable[[Reader], T]) -> T:
-        found.append(function)
-        return await scan(function)
-
-    monkeypatch.setattr(world.db, "scan", noted)
-    return found
 
 
 async def test_an_answer_about_many_rooms_is_built_in_a_thread(world: World, scans: list[object]) -> None:
