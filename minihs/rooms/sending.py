@@ -5,17 +5,22 @@ task.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError, bad_json, forbidden, invalid_param
 from minihs.matrix.event import Event
 from minihs.matrix.ids import is_room_alias
+from minihs.matrix.relations import ANNOTATION, relation_of
 from minihs.rooms.batch import Batch
 from minihs.rooms.compose import allow, build, compose
 from minihs.rooms.creation import Plan
 from minihs.rooms.entry import ClientTxn, Entry
 from minihs.rooms.head import Head
 from minihs.rooms.parts import Parts
+from minihs.rooms.policy import policy_server_of
 from minihs.rooms.publish import publish
 from minihs.rooms.relations import check_relation
 from minihs.rooms.state import StateRef
@@ -27,6 +32,28 @@ _OWN_VERBS = {
     "m.room.create": "it stands at the beginning of a room",
     "m.room.redaction": "use the redact endpoint",
 }
+
+
+@dataclass(slots=True)
+class _Wish:
+    """What a client asks to be sent."""
+
+    sender: str
+    room_id: str
+    type: str
+    content: JsonObject
+    state_key: str | None
+    redacts: str | None
+    txn: ClientTxn | None
+    ts: int | None
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether it neither changes the room nor depends on what else is sent at the same time."""
+        if self.state_key is not None or self.redacts is not None:
+            return False
+        relation = relation_of(self.type, None, self.content)
+        return relation is None or relation.rel_type != ANNOTATION
 
 
 class Sending:
@@ -52,31 +79,20 @@ class Sending:
             canonical.check_strict(content)
         except canonical.BadJson as error:
             raise bad_json(f"The content can't be part of an event: {error}") from error
-        return await self._parts.tasks.run(
-            room_id,
-            lambda: self._send(sender, room_id, type, content, state_key, redacts, txn, ts),
-            between=True,
-        )
+        wish = _Wish(sender, room_id, type, content, state_key, redacts, txn, ts)
+        if wish.is_simple:
+            return await self._parts.tasks.run_together(room_id, self._send_all, wish, between=True)
+        return await self._parts.tasks.run(room_id, lambda: self._send(wish), between=True)
 
-    async def _send(
-        self,
-        sender: str,
-        room_id: str,
-        type: str,
-        content: JsonObject,
-        state_key: str | None,
-        redacts: str | None,
-        txn: ClientTxn | None,
-        ts: int | None,
-    ) -> str:
-        if txn is not None:
-            before = client_txns.find(self._parts.db.read, txn.user_id, txn.device_id, txn.scope, txn.txn_id)
-            if before is not None:
-                return before
+    async def _send(self, wish: _Wish) -> str:
+        before = self._made_before(wish)
+        if before is not None:
+            return before
+        sender, room_id, type, content = wish.sender, wish.room_id, wish.type, wish.content
         head = self._joined_head(sender, room_id)
-        if state_key is not None:
+        if wish.state_key is not None:
             self._check_alias_event(room_id, type, content)
-            same = self._same_state(head, sender, type, state_key, content)
+            same = self._same_state(head, sender, type, wish.state_key, content)
             if same is not None:
                 return same
         else:
@@ -87,23 +103,80 @@ class Sending:
             sender=sender,
             type=type,
             content=content,
-            state_key=state_key,
-            redacts=redacts,
-            txn=txn,
-            ts=ts,
+            state_key=wish.state_key,
+            redacts=wish.redacts,
+            txn=wish.txn,
+            ts=wish.ts,
         )
+
+    async def _send_all(self, wishes: Sequence[_Wish]) -> list[str | Exception]:
+        """Simple ones, in one commit: they came while the room was busy."""
+        parts, room_id = self._parts, wishes[0].room_id
+        kept = parts.heads.get(room_id)
+        if len(wishes) == 1 or kept is None or kept.partial or policy_server_of(parts.graph, kept):
+            return [await self._answer_alone(wish) for wish in wishes]
+        batch = parts.batch(parts.take_head(room_id))
+        answers: list[str | Exception] = []
+        made: dict[ClientTxn | None, str] = {}
+        try:
+            for wish in wishes:
+                answer = self._add(batch, wish, made)
+                if wish.txn and isinstance(answer, str):
+                    made[wish.txn] = answer
+                answers.append(answer)
+            await batch.commit()
+        except BaseException:
+            batch.discard()
+            raise
+        return answers
+
+    async def _answer_alone(self, wish: _Wish) -> str | Exception:
+        try:
+            return await self._send(wish)
+        except Exception as error:  # noqa: BLE001 - raised to whom it concerns
+            return error
+
+    def _add(self, batch: Batch, wish: _Wish, made: Mapping[ClientTxn | None, str]) -> str | Exception:
+        """The id of the event, now in the batch or made before, or what is wrong with it."""
+        parts, head = self._parts, batch.head
+        try:
+            before = made.get(wish.txn) or self._made_before(wish)
+            if before is not None:
+                return before
+            if head.membership(parts.graph, wish.sender) != "join":
+                raise _not_joined()
+            check_relation(parts.db.read, head.room_nid, wish.sender, wish.type, wish.content)
+            entry = compose(
+                parts,
+                batch,
+                sender=wish.sender,
+                type=wish.type,
+                content=wish.content,
+                txn=wish.txn,
+                ts=wish.ts,
+            )
+        except Exception as error:  # noqa: BLE001 - raised to whom it concerns; the batch is as before
+            return error
+        return entry.event.event_id
+
+    def _made_before(self, wish: _Wish) -> str | None:
+        """The event that the same request made the first time."""
+        txn = wish.txn
+        if txn is None:
+            return None
+        return client_txns.find(self._parts.db.read, txn.user_id, txn.device_id, txn.scope, txn.txn_id)
 
     def _joined_head(self, sender: str, room_id: str) -> Head:
         """The room's head if the user is joined to it; else M_FORBIDDEN, whether or not the room exists."""
         kept = self._parts.heads.get(room_id)
         if kept is not None and kept.partial is None:
             if kept.membership(self._parts.graph, sender) != "join":
-                raise forbidden("You are not joined to this room.")
+                raise _not_joined()
             return self._parts.take_head(room_id)
         room = rooms.get(self._parts.db.read, room_id)
         held = None if room is None else memberships.get(self._parts.db.read, room.room_nid, sender)
         if room is None or not room.resident or held is None or held.membership != "join":
-            raise forbidden("You are not joined to this room.")
+            raise _not_joined()
         return self._parts.take_head(room_id)
 
     def _same_state(
@@ -207,3 +280,7 @@ class Sending:
                 content=event.content,
                 hosts=(),
             )
+
+
+def _not_joined() -> MatrixError:
+    return forbidden("You are not joined to this room.")

@@ -3,7 +3,7 @@
 
 Whoever wants a room changed hands in a job and waits for its result. The job runs in the room's own task, a
 child of the server's nursery: a caller that is cancelled (its client hung up) leaves, the job goes on to
-its end.
+its end. What can be done in one go, as messages that wait for the same room can be written by one commit, is.
 
 A job that has to ask other servers does so `aside`: while it waits, jobs that may come between (what our own
 users do) are done, so that a server that answers slowly, or never, does not keep anybody from talking.
@@ -12,7 +12,7 @@ users do) are done, so that a server that answers slowly, or never, does not kee
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -22,13 +22,20 @@ from minihs.matrix.errors import MatrixError
 
 log = structlog.get_logger()
 
+MAX_TOGETHER = 20
+"""Jobs done in one go."""
+
+type Together[W, T] = Callable[[Sequence[W]], Awaitable[Sequence[T | Exception]]]
+
 
 class _Job:
-    __slots__ = ("between", "call", "done", "error", "result", "waited_for")
+    __slots__ = ("between", "call", "done", "error", "result", "waited_for", "wish")
 
-    def __init__(self, call: Callable[[], Awaitable[Any]], between: bool) -> None:
+    def __init__(self, call: Callable[..., Awaitable[Any]], between: bool, wish: Any = None) -> None:
         self.call = call
         self.between = between
+        self.wish = wish
+        """None: `call` takes nothing. Else a list of wishes, and returns what becomes of each."""
         self.done = trio.Event()
         self.result: Any = None
         self.error: Exception | None = None
@@ -57,6 +64,16 @@ class _Queue:
                 return job
         return None
 
+    def take_alike(self, job: _Job) -> list[_Job]:
+        """The job, and those right behind it that can be done in one go with it."""
+        alike = [job]
+        while self.jobs and len(alike) < MAX_TOGETHER:
+            following = self.jobs[0]
+            if job.wish is None or following.wish is None or following.call != job.call:
+                break
+            alike.append(self.jobs.popleft())
+        return alike
+
 
 class RoomTasks:
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -70,8 +87,20 @@ class RoomTasks:
 
         `between`: it may also run while an earlier job waits for other servers, and asks none itself.
         """
+        return await self._wait_for(room_id, _Job(call, between))
+
+    async def run_together[W, T](
+        self, room_id: str, together: Together[W, T], wish: W, *, between: bool = False
+    ) -> T:
+        """The same for a job that can be done in one go with others of its kind: those that wait one behind
+        the other are one call of `together` with all their wishes. It returns for each its result, or what
+        its caller is to see raised.
+        """
+        return await self._wait_for(room_id, _Job(together, between, wish))
+
+    async def _wait_for[T](self, room_id: str, job: _Job) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = self._enqueue(room_id, call, between)
+        self._enqueue(room_id, job)
         try:
             await job.done.wait()
         finally:
@@ -83,7 +112,9 @@ class RoomTasks:
 
     def start(self, room_id: str, call: Callable[[], Awaitable[Any]]) -> None:
         """The same, without waiting; a failure is logged."""
-        self._enqueue(room_id, call, between=False).waited_for = False
+        job = _Job(call, between=False)
+        job.waited_for = False
+        self._enqueue(room_id, job)
 
     async def aside[T](self, room_id: str, call: Callable[[], Awaitable[T]]) -> T:
         """For the job that runs in this room: wait for `call()`, which does not touch the room, and let other
@@ -100,7 +131,7 @@ class RoomTasks:
                 while not asked.done.is_set():
                     job = queue.next_between()
                     if job is not None:
-                        await self._do(room_id, job)
+                        await self._do(room_id, queue, job)
                     else:
                         queue.news = trio.Event()
                         await queue.news.wait()
@@ -124,35 +155,44 @@ class RoomTasks:
     def any_busy(self) -> bool:
         return bool(self._queues)
 
-    def _enqueue(self, room_id: str, call: Callable[[], Awaitable[Any]], between: bool) -> _Job:
-        job = _Job(call, between)
+    def _enqueue(self, room_id: str, job: _Job) -> None:
         queue = self._queues.get(room_id)
         if queue is None:
             queue = self._queues[room_id] = _Queue()
             self._nursery.start_soon(self._work, room_id, queue, name=f"room {room_id}")
         queue.jobs.append(job)
         queue.news.set()
-        return job
 
     async def _work(self, room_id: str, queue: _Queue) -> None:
         try:
             while queue.jobs:
-                await self._do(room_id, queue.jobs.popleft())
+                await self._do(room_id, queue, queue.jobs.popleft())
         finally:
             del self._queues[room_id]
             for left in queue.jobs:
                 left.finish(error=_stopping())
 
-    async def _do(self, room_id: str, job: _Job) -> None:
+    async def _do(self, room_id: str, queue: _Queue, job: _Job) -> None:
+        jobs = queue.take_alike(job)
         try:
-            job.finish(result=await job.call())
+            if job.wish is None:
+                job.finish(result=await job.call())
+                return
+            outcomes = await job.call([each.wish for each in jobs])
+            for each, outcome in zip(jobs, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    each.finish(error=outcome)
+                else:
+                    each.finish(result=outcome)
         except Exception as error:  # the boundary of a room: one job's failure is its caller's
             if not job.waited_for and not isinstance(error, MatrixError):
                 log.error("a job in a room failed", room=room_id, exc_info=error)
-            job.finish(error=error)
+            for each in jobs:
+                each.finish(error=error)
         finally:
-            if not job.done.is_set():
-                job.finish(error=_stopping())
+            for each in jobs:
+                if not each.done.is_set():
+                    each.finish(error=_stopping())
 
 
 def _stopping() -> MatrixError:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
@@ -115,6 +116,31 @@ async def test_what_our_users_send_is_signed_by_the_policy_server(tmp_path: Path
         assert set(timeline_of(at.a, at.room)[-2:]) == set(timeline_of(at.b, at.room)[-2:])
         # The receivers had no need to ask.
         assert [asker for asker, _ in at.policy.asked] == ["a.test", "b.test"]
+
+
+async def test_each_of_several_messages_that_wait_is_signed_or_refused_by_itself(tmp_path: Path) -> None:
+    async with worlds(tmp_path, "a.test", "b.test", "p.test") as world:
+        at = await guarded(world)
+        at.policy.refuses = "spam"
+        outcomes: dict[str, str] = {}
+
+        async def say(body: str) -> None:
+            try:
+                event_id = await at.a.send(ALICE, at.room, "m.room.message", {"body": body})
+            except MatrixError as error:
+                outcomes[body] = error.message
+            else:
+                assert POLICY_KEY_ID in at.event(at.a, event_id).json["signatures"]["p.test"]
+                outcomes[body] = "said"
+
+        release = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at.a.parts.tasks.run, at.room, release.wait)
+            for body in ("one", "spam", "two"):
+                nursery.start_soon(say, body)
+            await trio.testing.wait_all_tasks_blocked()
+            release.set()
+        assert outcomes == {"one": "said", "spam": "That is spam.", "two": "said"}
 
 
 async def test_what_the_policy_server_refuses_is_not_sent(tmp_path: Path) -> None:

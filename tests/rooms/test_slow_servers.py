@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,56 @@ async def test_jobs_of_a_room_run_one_after_another_and_those_between_while_it_a
         await trio.testing.wait_all_tasks_blocked()
         assert order == ["asks", "between", "fails", "has its answer", "later"]
         assert not tasks.any_busy()
+
+
+async def test_jobs_of_one_kind_that_wait_are_done_in_one_go() -> None:
+    calls: list[list[str]] = []
+    heard: list[tuple[str, str]] = []
+    async with trio.open_nursery() as nursery:
+        tasks = RoomTasks(nursery)
+        go = trio.Event()
+
+        async def together(wishes: Sequence[str]) -> list[str | Exception]:
+            calls.append(list(wishes))
+            await trio.lowlevel.checkpoint()
+            if "break" in wishes:
+                raise MatrixError(400, "M_UNKNOWN", "broken")
+            no = MatrixError(400, "M_UNKNOWN", "no")
+            return [no if wish == "fail" else wish.upper() for wish in wishes]
+
+        async def other(wishes: Sequence[str]) -> list[str | Exception]:
+            return await together(wishes)
+
+        async def ask(wish: str) -> None:
+            kind = other if wish == "other" else together
+            try:
+                heard.append((wish, await tasks.run_together("!r", kind, wish)))
+            except MatrixError as error:
+                heard.append((wish, error.message))
+
+        async def alone() -> list[str]:
+            calls.append(["alone"])
+            await trio.lowlevel.checkpoint()
+            return []
+
+        tasks.start("!r", go.wait)
+        for wish in ("a", "fail", "b", "alone", "c", "other", "d", "break"):
+            if wish == "alone":
+                tasks.start("!r", alone)
+            else:
+                nursery.start_soon(ask, wish)
+            await trio.testing.wait_all_tasks_blocked()
+        go.set()
+    assert calls == [["a", "fail", "b"], ["alone"], ["c"], ["other"], ["d", "break"]]
+    assert dict(heard) == {
+        "a": "A",
+        "fail": "no",
+        "b": "B",
+        "c": "C",
+        "other": "OTHER",
+        "d": "broken",
+        "break": "broken",
+    }
 
 
 async def test_what_goes_wrong_aside_is_raised_there() -> None:
