@@ -17,6 +17,9 @@ MAX_LENGTH = 255
 NAMES_REMEMBERED = 1024
 """Server names whose parts are not made out anew: every identifier in every event has one."""
 
+IDS_REMEMBERED = 1024
+"""Users and rooms whose ids are not looked at anew with each event: most have been in one lately."""
+
 _MAX_PORT = 65535
 
 # Labels of letters, digits and hyphens. Empty labels are refused though the bare grammar would let them pass:
@@ -110,7 +113,7 @@ def is_event_id(x: object) -> TypeGuard[str]:
     References to other events are held to no more than this. Real rooms hold events that refer to events
     which cannot exist; refusing those would split us from the servers that accepted them.
     """
-    return isinstance(x, str) and len(x) > 1 and x[0] == "$" and fits(x)
+    return isinstance(x, str) and 1 < len(x) <= MAX_LENGTH and x[0] == "$" and (x.isascii() or fits(x))
 
 
 def is_domain_event_id(x: object) -> TypeGuard[str]:
@@ -145,7 +148,11 @@ def fits(text: str, limit: int = MAX_LENGTH) -> bool:
 
 
 def _has_domain(x: object, sigil: str) -> TypeGuard[str]:
-    if not isinstance(x, str) or x[:1] != sigil:
-        return False
-    localpart, colon, domain = x.partition(":")
-    return colon == ":" and "\0" not in localpart and fits(x) and parse_server_name(domain) is not None
+    # (A character is a byte at least, so what is remembered is bounded.)
+    return isinstance(x, str) and x[:1] == sigil and len(x) <= MAX_LENGTH and _is_domain_id(x)
+
+
+@lru_cache(IDS_REMEMBERED)
+def _is_domain_id(text: str) -> bool:
+    localpart, colon, domain = text.partition(":")
+    return colon == ":" and "\0" not in localpart and fits(text) and parse_server_name(domain) is not None

@@ -250,3 +250,20 @@ def test_sizes_are_bytes_not_characters() -> None:
     assert not ids.fits("\ud800")
     assert ids.fits("abc", 3)
     assert not ids.fits("abc", 2)
+
+
+def test_what_is_too_long_for_an_identifier_is_not_remembered() -> None:
+    assert ids.is_user_id("@known:example.org")
+    before = ids._is_domain_id.cache_info().currsize
+    long = "a" * (ids.MAX_LENGTH - len("@:example.org"))
+    assert ids.is_user_id(f"@{long}:example.org")
+    assert ids._is_domain_id.cache_info().currsize == min(before + 1, ids.IDS_REMEMBERED)
+    assert not ids.is_user_id(f"@{long}a:example.org")
+    assert not ids.is_user_id("@" + "a" * 1_000_000)
+    assert ids._is_domain_id.cache_info().currsize == min(before + 1, ids.IDS_REMEMBERED)
+
+
+def test_an_identifier_that_is_remembered_is_one_of_its_kind_only() -> None:
+    for text, kinds in (("@a:b.test", (True, False)), ("!a:b.test", (False, True))):
+        assert (ids.is_user_id(text), ids.is_domain_room_id(text)) == kinds
+        assert (ids.is_user_id(text), ids.is_domain_room_id(text)) == kinds
