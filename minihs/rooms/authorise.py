@@ -99,7 +99,8 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
         known = head.create_event(graph)
         if known is None or event.event_id != known.event_id:
             return Verdict(Outcome.REJECTED, "the room has another create event")
-    like = _alike(event) if head.partial is None and "before" in source.checks else None
+    checks = source.checks
+    like = _alike(event) if head.partial is None and "before" in checks else None
     # (An auth event that came alone, and was accepted so, may have been rejected at its place since.)
     if like is None or like not in before.allowed or any(map(graph.is_rejected, event.auth_events)):
         verdict = _judge_by_place(graph, head, event, before, source)
@@ -107,12 +108,12 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
             return verdict
         if like is not None:
             before.allow(like)
-    if "current" in source.checks and head.partial is None and not before.same_as(head.current):
+    if "current" in checks and head.partial is None and not before.same_as(head.current):
         try:
             check_auth(event, head.state(graph))
         except AuthError as error:
             return Verdict(Outcome.SOFT_FAILED, f"by the current state: {error}")
-    if "policy" in source.checks and not is_recommended(policy_server_of(graph, head), event):
+    if "policy" in checks and not is_recommended(policy_server_of(graph, head), event):
         return Verdict(Outcome.SOFT_FAILED, "the room's policy server has not signed it")
     return ACCEPTED
 

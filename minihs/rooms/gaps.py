@@ -79,12 +79,14 @@ class Gaps:
         Defer."""
         if is_settled(batch.graph, event.event_id) or is_placed(batch, event.event_id):
             return
-        if follows_another_room(batch, event):
-            reject_placeless(batch, event, received_ts, "a prev event is of another room")
-        elif batch.head.partial is not None and batch.head.partial.is_full:
-            raise Defer("the members of the room")
-        elif not _lacking(batch, event):
+        is_full = batch.head.partial is not None and batch.head.partial.is_full
+        lacks = bool(_lacking(batch, event))
+        if not lacks and not is_full:
             await self._place(batch, event, origin, received_ts, source, _known_states(batch, event))
+        elif follows_another_room(batch, event):
+            reject_placeless(batch, event, received_ts, "a prev event is of another room")
+        elif is_full:
+            raise Defer("the members of the room")
         else:
             await self._fill(batch, event, origin, received_ts, source)
 

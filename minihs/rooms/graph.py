@@ -136,6 +136,10 @@ class Graph:
         """The stored event changed (redacted, no longer an outlier): read it anew."""
         self._cache.drop(event_id)
 
+    def are_absent(self, event_ids: Collection[str]) -> None:
+        """Somebody has just seen that these are not on disk."""
+        self._miss(event_id for event_id in event_ids if self._cache.get(event_id) is None)
+
     def see_commit(self) -> None:
         """What was not on disk may be there now."""
         self._absent.clear()

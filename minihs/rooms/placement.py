@@ -30,7 +30,10 @@ def is_placed(batch: Batch, event_id: str) -> bool:
 
 def follows_another_room(batch: Batch, event: Event) -> bool:
     """Does the event name one of another room as its parent? It would bring that room's state in here."""
-    found = batch.graph.stored_many(event.prev_events)
+    unknown = [prev_id for prev_id in event.prev_events if prev_id not in batch.placed]
+    if not unknown:
+        return False
+    found = batch.graph.stored_many(unknown)
     return any(item.room_nid != batch.head.room_nid for item in found.values())
 
 

@@ -38,7 +38,8 @@ class PolicyServer:
 
 def policy_server_of(graph: Graph, head: Head) -> PolicyServer | None:
     """The policy server that the room uses by its current state: it must have a user in the room."""
-    event = head.state(graph).get((TYPE, ""))
+    event_id = graph.lookup(head.current, (TYPE, ""))
+    event = None if event_id is None else graph.event(event_id)
     if event is None:
         return None
     host, keys = event.content.get("via"), event.content.get("public_keys")

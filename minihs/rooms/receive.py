@@ -216,11 +216,13 @@ class Receiver:
     async def _take_one(self, batch: Batch, item: Staged, *, gaps: bool) -> bool:
         """False: others have to be asked for its parents, which was not wanted."""
         event = self._parse(batch, item)
-        settled = is_settled(batch.graph, event.event_id) or event.event_id in batch.placed
-        if not settled and not gaps and missing_prevs(batch, event):
+        if event.event_id in batch.placed or is_settled(batch.graph, event.event_id):
+            if completes(batch.graph, event):
+                batch.completed.append(event)
+            batch.done.append(item.seq)
+            return True
+        if not gaps and missing_prevs(batch, event):
             return False
-        if settled and completes(batch.graph, event):
-            batch.completed.append(event)
         try:
             await self._gaps.take(batch, event, item.origin, item.received_ts, Source.TRANSACTION)
         except Defer as reason:

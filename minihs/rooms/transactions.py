@@ -179,7 +179,7 @@ class Transactions:
         known: dict[str, Room | None] = {}
         for pdu in pdus:
             room_id = pdu.get("room_id") if isinstance(pdu, dict) else None
-            if is_room_id(room_id):
+            if isinstance(room_id, str) and (room_id in known or is_room_id(room_id)):
                 if room_id not in known:
                     known[room_id] = rooms.get(self._parts.db.read, room_id)
                 version = self._version_for(room_id, known[room_id], pdu)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from minihs.matrix.event import Event
+from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.rooms.graph import MAX_ABSENT, Graph
 from minihs.store.reader import ReadConnection
 from minihs.store.writer import Tx
@@ -99,3 +101,23 @@ async def test_a_bounded_number_of_events_is_remembered_as_not_here(
         assert not graph.has("$one more")  # which makes it forget all others
         assert not graph.has("$0")
         assert statements["read"] == 2
+
+
+async def test_a_batch_looks_ahead_with_one_look_at_what_is_new(
+    tmp_path: Path, statements: dict[str, int]
+) -> None:
+    async with scenes(tmp_path, "11") as scene:
+        event = scene.good()[0]
+        await scene.world.send("e.test", "v.test", [event])
+        held = Event.from_wire(event, ROOM_VERSIONS["11"]).event_id
+        parts = scene.world.servers["v.test"].parts
+        new = [f"$new{number}" for number in range(PDUS)]
+        batch = parts.batch(parts.take_head(scene.room_id))
+        parts.graph.forget(held)
+        statements.update(read=0)
+        batch.look_ahead([*new, held])
+        assert statements["read"] == 2  # which of them have numbers, and the one that has
+        assert parts.graph.has(held)
+        assert not any(map(parts.graph.has, new))
+        assert statements["read"] == 2
+        batch.discard()
