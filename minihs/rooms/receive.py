@@ -125,19 +125,21 @@ class Receiver:
             await self._take(room_id, staged + self._ahead(room_id, staged))
             await self._hasten(room_id)
 
-    def _just_come(self, room_id: str, loud: str) -> list[Staged]:
-        """What others that are less loud sent just now. Not what waits for a parent in the queue: that has
-        its turn with it.
+    def _just_come(self, batch: Batch, loud: str) -> list[Staged]:
+        """What others that are less loud sent just now, and is not in the batch. Not what waits for a parent
+        in the queue: that has its turn with it.
         """
-        turns, read = self._parts.turns, self._parts.db.read
+        turns, read, room_id = self._parts.turns, self._parts.db.read, batch.head.room_id
         for matter in turns.before(loud, room_id):
             found = inbox.next_pdus_of(
                 read, room_id, self._parts.now(), matter.since or 0, matter.account, MAX_AHEAD
             )
-            ready = [item for item in found if not self._waits_for_another(item, room_id)]
+            fresh = [item for item in found if item.seq not in batch.done]
+            ready = [item for item in fresh if not self._waits_for_another(item, room_id)]
             if ready:
                 return ready
-            turns.dealt_with(room_id, [matter.account])
+            if fresh or not found:
+                turns.dealt_with(room_id, [matter.account])
         return []
 
     def _ahead(self, room_id: str, staged: list[Staged]) -> list[Staged]:
@@ -186,22 +188,29 @@ class Receiver:
         batch.look_ahead([item.event_id for item in staged])
         turns = self._parts.turns
         taken: set[str] = set()
+
+        async def take_just_come(loud: str) -> bool:
+            """Those shall wait neither for the rest nor for another commit. Whether there are any."""
+            # (Not with a single one: if that fails it must be by its own fault.)
+            first = self._just_come(batch, loud) if len(staged) > 1 else []
+            taken.update(item.origin for item in first)
+            for item in first:
+                await self._take_one(batch, item, gaps=False)
+            return bool(first)
+
         try:
             with_gaps: list[Staged] = []
             for item in staged:
                 taken.add(item.origin)
                 if not await self._take_one(batch, item, gaps=False):
                     with_gaps.append(item)
-                # (Not to a single one: if that fails it must be by its own fault.)
-                if len(staged) > 1 and (first := self._just_come(room_id, item.origin)):
-                    taken.update(other.origin for other in first)
-                    for other in first:
-                        await self._take_one(batch, other, gaps=False)
-                    break  # those shall not wait for the rest
+                if await take_just_come(item.origin):
+                    break
             else:
                 for item in with_gaps:
                     await self._take_one(batch, item, gaps=True)
             await turns.give_way(staged[0].origin, trio.current_time(), room_id)
+            await take_just_come(staged[0].origin)
             await batch.commit()
             turns.dealt_with(room_id, taken)
             if len(batch.head.tips) > MAX_ENDS:

@@ -18,6 +18,7 @@ from minihs.rooms import receive, transactions, turns
 from minihs.rooms.batch import Batch
 from minihs.rooms.entry import Entry
 from minihs.rooms.receive import Receiver
+from minihs.rooms.turns import Turns
 from minihs.store.events import Outcome
 from minihs.store.inbox import Staged
 from minihs.testing.clock import run_virtual
@@ -109,6 +110,43 @@ async def test_in_the_same_room(tmp_path: Path) -> None:
         quiet = loud.another(QUIET)
         await quiet.enter(loud.room)
         assert await overtaken(loud, quiet, transactions_full(loud, 12)) <= receive.BATCH_SIZE
+
+
+async def test_what_comes_while_a_commit_gives_way_shares_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with siege(tmp_path) as loud:
+        quiet = loud.another(QUIET)
+        await quiet.enter(loud.room)
+        wanted = quiet.event()
+        wanted_id = quiet.id_of(wanted)
+        commit, give_way = Batch.commit, Turns.give_way
+        commits: list[list[str]] = []
+        steps: list[str] = []
+
+        async def note(self: Batch) -> dict[str, int]:
+            commits.append([entry.event.event_id for entry in self.entries])
+            return await commit(self)
+
+        async def say_something(
+            self: Turns, account: str, started: float, room_id: str | None = None
+        ) -> None:
+            """When all of a batch have their places, and before its commit, the quiet one's comes."""
+            if room_id is not None:
+                steps.append(account)
+                if len(steps) == receive.BATCH_SIZE + 1:
+                    await loud.rooms.transactions.receive(QUIET, "quiet", {"pdus": [wanted]})
+            await give_way(self, account, started, room_id)
+
+        monkeypatch.setattr(Batch, "commit", note)
+        monkeypatch.setattr(Turns, "give_way", say_something)
+        await flood(loud, transactions_full(loud, 1))
+        await loud.rest()
+        (together,) = commits
+        assert len(together) == receive.BATCH_SIZE + 1
+        assert together[-1] == wanted_id
+        assert loud.outcome(wanted_id) is Outcome.ACCEPTED
+        assert loud.rooms.parts.db.read.execute("SELECT count(*) FROM inbox").fetchall() == [(0,)]
 
 
 async def test_a_poison_that_goes_first_is_nobody_elses_fault(
