@@ -64,7 +64,7 @@ def build(
             server_name=parts.our_name,
             key=parts.signing_key,
             prev_hashes=_hashes(parts, version, (*prevs, *auths)),
-            random_id=parts.runtime.random.token_urlsafe(18),
+            random_id=parts.runtime.random.token_urlsafe(18) if version.event_format == 1 else None,
         )
     except EventError as error:
         text = str(error)

@@ -124,7 +124,7 @@ def own_member_event(
             server_name=parts.our_name,
             key=parts.signing_key,
             prev_hashes=template.hashes if template.version.event_format == 1 else None,
-            random_id=parts.runtime.random.token_urlsafe(18),
+            random_id=parts.runtime.random.token_urlsafe(18) if template.version.event_format == 1 else None,
         )
     except EventError as error:
         if len(canonical.dumps(content)) > MAX_CONTENT:
