@@ -134,7 +134,8 @@ class Receiver:
             found = inbox.next_pdus_of(
                 read, room_id, self._parts.now(), matter.since or 0, matter.account, MAX_AHEAD
             )
-            fresh = [item for item in found if item.seq not in batch.done]
+            looked_at = {*batch.done, *(seq for seq, _ in batch.deferred)}
+            fresh = [item for item in found if item.seq not in looked_at]
             ready = [item for item in fresh if not self._waits_for_another(item, room_id)]
             if ready:
                 return ready

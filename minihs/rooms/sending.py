@@ -50,7 +50,7 @@ class _Wish:
     @property
     def is_simple(self) -> bool:
         """Whether it neither changes the room nor depends on what else is sent at the same time."""
-        if self.state_key is not None or self.redacts is not None:
+        if self.state_key is not None or self.type == "m.room.redaction":
             return False
         relation = relation_of(self.type, None, self.content)
         return relation is None or relation.rel_type != ANNOTATION
@@ -81,7 +81,9 @@ class Sending:
             raise bad_json(f"The content can't be part of an event: {error}") from error
         wish = _Wish(sender, room_id, type, content, state_key, redacts, txn, ts)
         if wish.is_simple:
-            return await self._parts.tasks.run_together(room_id, self._send_all, wish, between=True)
+            return await self._parts.tasks.run_together(
+                room_id, self._send_all, wish, shares=lambda: self._can_share(room_id), between=True
+            )
         return await self._parts.tasks.run(room_id, lambda: self._send(wish), between=True)
 
     async def _send(self, wish: _Wish) -> str:
@@ -109,13 +111,19 @@ class Sending:
             ts=wish.ts,
         )
 
+    def _can_share(self, room_id: str) -> bool:
+        """Whether messages of this room can be written by one commit: not if somebody has to be asked about
+        each of them, or what our head does not say has to be looked up.
+        """
+        kept = self._parts.heads.get(room_id)
+        return kept is not None and not kept.partial and policy_server_of(self._parts.graph, kept) is None
+
     async def _send_all(self, wishes: Sequence[_Wish]) -> list[str | Exception]:
         """Simple ones, in one commit: they came while the room was busy."""
-        parts, room_id = self._parts, wishes[0].room_id
-        kept = parts.heads.get(room_id)
-        if len(wishes) == 1 or kept is None or kept.partial or policy_server_of(parts.graph, kept):
-            return [await self._answer_alone(wish) for wish in wishes]
-        batch = parts.batch(parts.take_head(room_id))
+        if len(wishes) == 1:
+            return [await self._send(wishes[0])]
+        parts = self._parts
+        batch = parts.batch(parts.take_head(wishes[0].room_id))
         answers: list[str | Exception] = []
         made: dict[ClientTxn | None, str] = {}
         try:
@@ -129,12 +137,6 @@ class Sending:
             batch.discard()
             raise
         return answers
-
-    async def _answer_alone(self, wish: _Wish) -> str | Exception:
-        try:
-            return await self._send(wish)
-        except Exception as error:  # noqa: BLE001 - raised to whom it concerns
-            return error
 
     def _add(self, batch: Batch, wish: _Wish, made: Mapping[ClientTxn | None, str]) -> str | Exception:
         """The id of the event, now in the batch or made before, or what is wrong with it."""

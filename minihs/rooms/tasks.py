@@ -29,13 +29,20 @@ type Together[W, T] = Callable[[Sequence[W]], Awaitable[Sequence[T | Exception]]
 
 
 class _Job:
-    __slots__ = ("between", "call", "done", "error", "result", "waited_for", "wish")
+    __slots__ = ("between", "call", "done", "error", "result", "shares", "waited_for", "wish")
 
-    def __init__(self, call: Callable[..., Awaitable[Any]], between: bool, wish: Any = None) -> None:
+    def __init__(
+        self,
+        call: Callable[..., Awaitable[Any]],
+        between: bool,
+        wish: Any = None,
+        shares: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.call = call
         self.between = between
         self.wish = wish
         """None: `call` takes nothing. Else a list of wishes, and returns what becomes of each."""
+        self.shares = shares
         self.done = trio.Event()
         self.result: Any = None
         self.error: Exception | None = None
@@ -65,11 +72,11 @@ class _Queue:
         return None
 
     def take_alike(self, job: _Job) -> list[_Job]:
-        """The job, and those right behind it that can be done in one go with it."""
-        alike = [job]
-        while self.jobs and len(alike) < MAX_TOGETHER:
+        """Those right behind the job that can be done in one go with it."""
+        alike: list[_Job] = []
+        while self.jobs and len(alike) < MAX_TOGETHER - 1:
             following = self.jobs[0]
-            if job.wish is None or following.wish is None or following.call != job.call:
+            if following.wish is None or following.call != job.call or not (alike or job.shares()):
                 break
             alike.append(self.jobs.popleft())
         return alike
@@ -90,13 +97,21 @@ class RoomTasks:
         return await self._wait_for(room_id, _Job(call, between))
 
     async def run_together[W, T](
-        self, room_id: str, together: Together[W, T], wish: W, *, between: bool = False
+        self,
+        room_id: str,
+        together: Together[W, T],
+        wish: W,
+        *,
+        shares: Callable[[], bool] = lambda: True,
+        between: bool = False,
     ) -> T:
         """The same for a job that can be done in one go with others of its kind: those that wait one behind
         the other are one call of `together` with all their wishes. It returns for each its result, or what
-        its caller is to see raised.
+        its caller is to see raised. If it raises anything itself, it is called again with each wish alone.
+
+        `shares`: whether that is of use now; else each is done by itself, and its caller waits for no other.
         """
-        return await self._wait_for(room_id, _Job(together, between, wish))
+        return await self._wait_for(room_id, _Job(together, between, wish, shares))
 
     async def _wait_for[T](self, room_id: str, job: _Job) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -173,26 +188,49 @@ class RoomTasks:
                 left.finish(error=_stopping())
 
     async def _do(self, room_id: str, queue: _Queue, job: _Job) -> None:
-        jobs = queue.take_alike(job)
+        jobs = [job]
         try:
-            if job.wish is None:
-                job.finish(result=await job.call())
-                return
-            outcomes = await job.call([each.wish for each in jobs])
-            for each, outcome in zip(jobs, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    each.finish(error=outcome)
-                else:
-                    each.finish(result=outcome)
-        except Exception as error:  # the boundary of a room: one job's failure is its caller's
-            if not job.waited_for and not isinstance(error, MatrixError):
-                log.error("a job in a room failed", room=room_id, exc_info=error)
-            for each in jobs:
-                each.finish(error=error)
+            jobs += queue.take_alike(job)
+            if len(jobs) == 1 or not await self._do_together(room_id, jobs):
+                for each in jobs:
+                    await self._do_alone(room_id, each)
+        except Exception as error:  # it could not be found out whether they share
+            _finish(room_id, job, error)
         finally:
             for each in jobs:
                 if not each.done.is_set():
                     each.finish(error=_stopping())
+
+    async def _do_together(self, room_id: str, jobs: Sequence[_Job]) -> bool:
+        """False: something failed, and whose fault that is only shows when each is done alone."""
+        try:
+            outcomes = await jobs[0].call([job.wish for job in jobs])
+        except Exception as error:  # the boundary of several jobs: each may be good without the others
+            log.warning("jobs in a room failed together", room=room_id, exc_info=error)
+            return False
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            _finish(room_id, job, outcome)
+        return True
+
+    async def _do_alone(self, room_id: str, job: _Job) -> None:
+        try:
+            if job.wish is None:
+                outcome = await job.call()
+            else:
+                (outcome,) = await job.call([job.wish])
+        except Exception as error:  # the boundary of a room: one job's failure is its caller's
+            outcome = error
+        _finish(room_id, job, outcome)
+
+
+def _finish(room_id: str, job: _Job, outcome: Any) -> None:
+    """Tell the caller; of a failure the log, if the caller is not there to hear of it."""
+    if not isinstance(outcome, Exception):
+        job.finish(result=outcome)
+        return
+    if not job.waited_for and not isinstance(outcome, MatrixError):
+        log.error("a job in a room failed", room=room_id, exc_info=outcome)
+    job.finish(error=outcome)
 
 
 def _stopping() -> MatrixError:

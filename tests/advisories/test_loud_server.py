@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import trio
 
+from minihs.matrix.event import Event
 from minihs.rooms import receive, transactions, turns
 from minihs.rooms.batch import Batch
 from minihs.rooms.entry import Entry
+from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.receive import Receiver
 from minihs.rooms.turns import Turns
 from minihs.store.events import Outcome
@@ -147,6 +149,44 @@ async def test_what_comes_while_a_commit_gives_way_shares_it(
         assert together[-1] == wanted_id
         assert loud.outcome(wanted_id) is Outcome.ACCEPTED
         assert loud.rooms.parts.db.read.execute("SELECT count(*) FROM inbox").fetchall() == [(0,)]
+
+
+async def test_what_is_deferred_is_tried_once_in_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with siege(tmp_path) as loud:
+        quiet = loud.another(QUIET)
+        await quiet.enter(loud.room)
+        wanted = quiet.event()
+        wanted_id = quiet.id_of(wanted)
+        take, take_one = Gaps.take, Receiver._take_one
+        tried: list[str] = []
+
+        async def unsure(self: Gaps, batch: Batch, event: Event, *args: Any) -> None:
+            """As in a room that is joined by a part of its state."""
+            if event.event_id == wanted_id:
+                tried.append(wanted_id)
+                raise Defer("the members of the room")
+            await take(self, batch, event, *args)
+
+        async def then_comes(self: Receiver, batch: Batch, item: Staged, *, gaps: bool) -> bool:
+            taken = await take_one(self, batch, item, gaps=gaps)
+            if item.origin == loud.peer.name and wanted:
+                await loud.rooms.transactions.receive(QUIET, "quiet", {"pdus": [wanted]})
+                wanted.clear()
+            return taken
+
+        async def no_haste(*_args: object) -> None:
+            """Nor is it tried again before that has come."""
+
+        monkeypatch.setattr(Receiver, "_hasten", no_haste)
+        monkeypatch.setattr(Gaps, "take", unsure)
+        monkeypatch.setattr(Receiver, "_take_one", then_comes)
+        await flood(loud, transactions_full(loud, 1))
+        await trio.sleep(1)
+        assert tried == [wanted_id]
+        rows = loud.rooms.parts.db.read.execute("SELECT event_id, attempts FROM inbox").fetchall()
+        assert rows == [(wanted_id, 1)]
 
 
 async def test_a_poison_that_goes_first_is_nobody_elses_fault(

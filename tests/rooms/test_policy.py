@@ -143,6 +143,39 @@ async def test_each_of_several_messages_that_wait_is_signed_or_refused_by_itself
         assert outcomes == {"one": "said", "spam": "That is spam.", "two": "said"}
 
 
+async def test_a_message_that_is_signed_is_not_kept_waiting_for_the_last(tmp_path: Path) -> None:
+    async with worlds(tmp_path, "a.test", "b.test", "p.test") as world:
+        at = await guarded(world)
+        said: list[str] = []
+        signing = {body: trio.Event() for body in ("one", "two", "three")}
+
+        async def sign(honest: Any, asker: str, pdu: Any) -> Any:
+            await signing[pdu["content"]["body"]].wait()
+            return await at.policy.hook(honest, asker, pdu)
+
+        async def say(body: str) -> None:
+            await at.a.send(ALICE, at.room, "m.room.message", {"body": body})
+            said.append(body)
+
+        world.hooks["p.test", "policy_sign"] = sign
+        release = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at.a.parts.tasks.run, at.room, release.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            for body in signing:
+                nursery.start_soon(say, body)
+                await trio.testing.wait_all_tasks_blocked()
+            signing["one"].set()
+            signing["two"].set()
+            release.set()
+            with trio.fail_after(5):
+                while len(said) < 2:
+                    await trio.sleep(0.01)
+            assert sorted(said) == ["one", "two"]
+            signing["three"].set()
+        assert said[2:] == ["three"]
+
+
 async def test_what_the_policy_server_refuses_is_not_sent(tmp_path: Path) -> None:
     async with worlds(tmp_path, "a.test", "b.test", "p.test") as world:
         at = await guarded(world)

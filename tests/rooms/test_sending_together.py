@@ -18,9 +18,10 @@ from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
 from minihs.rooms.batch import Batch
-from minihs.rooms.entry import ClientTxn
+from minihs.rooms.entry import ClientTxn, Entry
 from minihs.rooms.service import Rooms
 from minihs.rooms.tasks import MAX_TOGETHER
+from minihs.store.writer import Tx
 from tests.rooms.world import World, state_of, timeline_of, worlds
 
 ALICE, ADA, STRANGER = "@alice:a.test", "@ada:a.test", "@stranger:a.test"
@@ -254,7 +255,9 @@ async def test_a_commit_that_fails_leaves_nothing_of_any_and_the_room_goes_on(
             async with hall.busy() as nursery:
                 await hall.say(nursery, "one", txn="t")
                 await hall.say(nursery, "two", ADA)
-        assert all(isinstance(hall.outcomes[name], sqlite3.OperationalError) for name in ("one", "two"))
+        failures = [hall.outcomes[name] for name in ("one", "two")]
+        assert all(isinstance(failure, sqlite3.OperationalError) for failure in failures)
+        assert failures[0] is not failures[1]  # raised in two tasks, one would mix up their tracebacks
         assert hall.bodies() == []
         async with hall.busy() as nursery:
             await hall.say(nursery, "one again", txn="t")
@@ -274,3 +277,45 @@ async def test_who_hangs_up_meanwhile_has_said_it_all_the_same(tmp_path: Path) -
                 inner.cancel_scope.cancel()
             await hall.say(nursery, "three")
         assert hall.bodies() == ["one", "gone", "three"]
+
+
+async def test_a_message_that_makes_the_commit_fail_is_its_senders_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with halls(tmp_path) as hall:
+        write = Batch._write_rest
+
+        def choke(self: Batch, tx: Tx, entry: Entry, *args: Any) -> None:
+            if entry.event.content["body"] == "poison":
+                raise sqlite3.InterfaceError("that can't be stored")
+            write(self, tx, entry, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Batch, "_write_rest", choke)
+            async with hall.busy() as nursery:
+                await hall.say(nursery, "one", txn="t")
+                await hall.say(nursery, "poison", ADA)
+                await hall.say(nursery, "two", ADA)
+                await hall.say(nursery, "one again", txn="t")
+        assert isinstance(hall.outcomes["poison"], sqlite3.InterfaceError)
+        assert hall.bodies() == ["one", "two"]
+        assert hall.outcomes["one"] == hall.outcomes["one again"]
+        assert hall.event("two").prev_events == (hall.outcomes["one"],)
+
+
+@pytest.mark.parametrize("version", ["10", "11"])
+async def test_what_is_sent_after_a_redaction_is_judged_after_it(tmp_path: Path, version: str) -> None:
+    """Redactions have a field of their own only before room version 11."""
+    async with halls(tmp_path, version) as hall:
+        root = await hall.a.send(ALICE, hall.room_id, "m.room.message", {"body": "root"})
+        in_thread = {"m.relates_to": {"rel_type": "m.thread", "event_id": root}}
+        reply = await hall.a.send(ALICE, hall.room_id, "m.room.message", {"body": "reply", **in_thread})
+        on_reply = {"rel_type": "m.thread", "event_id": reply}
+        async with hall.busy() as nursery:
+            await hall.say(nursery, "too early", **{"m.relates_to": on_reply})
+            await hall.ask(
+                nursery, "redaction", lambda: hall.a.redact(ALICE, hall.room_id, reply, {}, None, None)
+            )
+            await hall.say(nursery, "late", **{"m.relates_to": on_reply})
+        assert hall.errcode("too early") == "M_UNKNOWN"
+        assert isinstance(hall.outcomes["late"], str)

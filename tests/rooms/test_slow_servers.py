@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 import trio
+import trio.testing
 
 from minihs.matrix.errors import MatrixError
 from minihs.rooms.tasks import RoomTasks
@@ -264,16 +266,85 @@ async def test_jobs_of_one_kind_that_wait_are_done_in_one_go() -> None:
                 nursery.start_soon(ask, wish)
             await trio.testing.wait_all_tasks_blocked()
         go.set()
-    assert calls == [["a", "fail", "b"], ["alone"], ["c"], ["other"], ["d", "break"]]
+    assert calls == [["a", "fail", "b"], ["alone"], ["c"], ["other"], ["d", "break"], ["d"], ["break"]]
     assert dict(heard) == {
         "a": "A",
         "fail": "no",
         "b": "B",
         "c": "C",
         "other": "OTHER",
-        "d": "broken",
+        "d": "D",  # nothing is wrong with that
         "break": "broken",
     }
+
+
+async def test_a_job_that_does_not_share_is_answered_before_the_next_is_done() -> None:
+    async with trio.open_nursery() as nursery:
+        tasks = RoomTasks(nursery)
+        go, answers = trio.Event(), [trio.Event(), trio.Event()]
+        done: list[int] = []
+        shares = True
+
+        async def together(wishes: Sequence[int]) -> list[None | Exception]:
+            for wish in wishes:
+                await answers[wish].wait()
+            return [None for _ in wishes]
+
+        async def ask(wish: int) -> None:
+            await tasks.run_together("!r", together, wish, shares=lambda: shares)
+            done.append(wish)
+
+        tasks.start("!r", go.wait)
+        for wish in range(2):
+            nursery.start_soon(ask, wish)
+            await trio.testing.wait_all_tasks_blocked()
+        shares = False  # as they are when it is their turn
+        go.set()
+        answers[0].set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert done == [0]
+        answers[1].set()
+
+
+async def test_a_room_goes_on_if_it_can_not_be_told_whether_jobs_share() -> None:
+    async with trio.open_nursery() as nursery:
+        tasks = RoomTasks(nursery)
+        heard: list[object] = []
+        go = trio.Event()
+
+        async def together(wishes: Sequence[str]) -> list[str | Exception]:
+            return list(wishes)
+
+        async def ask(wish: str) -> None:
+            try:
+                heard.append(await tasks.run_together("!r", together, wish, shares=lambda: bool(1 / 0)))
+            except ZeroDivisionError:
+                heard.append("failed")
+
+        tasks.start("!r", go.wait)
+        for wish in ("a", "b"):
+            nursery.start_soon(ask, wish)
+            await trio.testing.wait_all_tasks_blocked()
+        go.set()
+    assert heard == ["failed", "b"]
+
+
+async def test_what_fails_when_its_caller_is_gone_is_logged() -> None:
+    async def together(wishes: Sequence[str]) -> list[str | Exception]:
+        return [KeyError(wish) for wish in wishes]
+
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            tasks = RoomTasks(nursery)
+            go = trio.Event()
+            tasks.start("!r", go.wait)
+            async with trio.open_nursery() as callers:
+                for wish in ("a", "b"):
+                    callers.start_soon(tasks.run_together, "!r", together, wish)
+                await trio.testing.wait_all_tasks_blocked()
+                callers.cancel_scope.cancel()
+            go.set()
+    assert [str(log["exc_info"]) for log in logs if log["log_level"] == "error"] == ["'a'", "'b'"]
 
 
 async def test_what_goes_wrong_aside_is_raised_there() -> None:
