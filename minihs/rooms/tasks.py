@@ -194,7 +194,7 @@ class RoomTasks:
             if len(jobs) == 1 or not await self._do_together(room_id, jobs):
                 for each in jobs:
                     await self._do_alone(room_id, each)
-        except Exception as error:  # it could not be found out whether they share
+        except Exception as error:  # noqa: BLE001 - raised to the caller: nobody knows whether they share
             _finish(room_id, job, error)
         finally:
             for each in jobs:
@@ -215,10 +215,10 @@ class RoomTasks:
     async def _do_alone(self, room_id: str, job: _Job) -> None:
         try:
             if job.wish is None:
-                outcome = await job.call()
-            else:
-                (outcome,) = await job.call([job.wish])
-        except Exception as error:  # the boundary of a room: one job's failure is its caller's
+                job.finish(result=await job.call())
+                return
+            (outcome,) = await job.call([job.wish])
+        except Exception as error:  # noqa: BLE001 - the boundary of a room: a job's failure is its caller's
             outcome = error
         _finish(room_id, job, outcome)
 

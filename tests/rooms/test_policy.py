@@ -147,6 +147,7 @@ async def test_a_message_that_is_signed_is_not_kept_waiting_for_the_last(tmp_pat
     async with worlds(tmp_path, "a.test", "b.test", "p.test") as world:
         at = await guarded(world)
         said: list[str] = []
+        two_said = trio.Event()
         signing = {body: trio.Event() for body in ("one", "two", "three")}
 
         async def sign(honest: Any, asker: str, pdu: Any) -> Any:
@@ -156,6 +157,8 @@ async def test_a_message_that_is_signed_is_not_kept_waiting_for_the_last(tmp_pat
         async def say(body: str) -> None:
             await at.a.send(ALICE, at.room, "m.room.message", {"body": body})
             said.append(body)
+            if len(said) == 2:
+                two_said.set()
 
         world.hooks["p.test", "policy_sign"] = sign
         release = trio.Event()
@@ -166,11 +169,11 @@ async def test_a_message_that_is_signed_is_not_kept_waiting_for_the_last(tmp_pat
                 nursery.start_soon(say, body)
                 await trio.testing.wait_all_tasks_blocked()
             signing["one"].set()
-            signing["two"].set()
             release.set()
+            await trio.testing.wait_all_tasks_blocked()  # the second is asked about while the first was
+            signing["two"].set()
             with trio.fail_after(5):
-                while len(said) < 2:
-                    await trio.sleep(0.01)
+                await two_said.wait()
             assert sorted(said) == ["one", "two"]
             signing["three"].set()
         assert said[2:] == ["three"]

@@ -285,7 +285,7 @@ async def test_a_job_that_does_not_share_is_answered_before_the_next_is_done() -
         done: list[int] = []
         shares = True
 
-        async def together(wishes: Sequence[int]) -> list[None | Exception]:
+        async def together(wishes: Sequence[int]) -> list[Exception | None]:
             for wish in wishes:
                 await answers[wish].wait()
             return [None for _ in wishes]
@@ -309,7 +309,7 @@ async def test_a_job_that_does_not_share_is_answered_before_the_next_is_done() -
 async def test_a_room_goes_on_if_it_can_not_be_told_whether_jobs_share() -> None:
     async with trio.open_nursery() as nursery:
         tasks = RoomTasks(nursery)
-        heard: list[object] = []
+        heard: dict[str, str] = {}
         go = trio.Event()
 
         async def together(wishes: Sequence[str]) -> list[str | Exception]:
@@ -317,16 +317,16 @@ async def test_a_room_goes_on_if_it_can_not_be_told_whether_jobs_share() -> None
 
         async def ask(wish: str) -> None:
             try:
-                heard.append(await tasks.run_together("!r", together, wish, shares=lambda: bool(1 / 0)))
+                heard[wish] = await tasks.run_together("!r", together, wish, shares=lambda: bool(1 / 0))
             except ZeroDivisionError:
-                heard.append("failed")
+                heard[wish] = "failed"
 
         tasks.start("!r", go.wait)
         for wish in ("a", "b"):
             nursery.start_soon(ask, wish)
             await trio.testing.wait_all_tasks_blocked()
         go.set()
-    assert heard == ["failed", "b"]
+    assert heard == {"a": "failed", "b": "b"}
 
 
 async def test_what_fails_when_its_caller_is_gone_is_logged() -> None:
@@ -341,7 +341,7 @@ async def test_what_fails_when_its_caller_is_gone_is_logged() -> None:
             async with trio.open_nursery() as callers:
                 for wish in ("a", "b"):
                     callers.start_soon(tasks.run_together, "!r", together, wish)
-                await trio.testing.wait_all_tasks_blocked()
+                    await trio.testing.wait_all_tasks_blocked()
                 callers.cancel_scope.cancel()
             go.set()
     assert [str(log["exc_info"]) for log in logs if log["log_level"] == "error"] == ["'a'", "'b'"]
