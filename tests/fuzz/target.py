@@ -26,6 +26,7 @@ from minihs.matrix.signatures import SignatureError, verify_event_signature
 from minihs.store.events import Outcome
 from minihs.testing.events import signing_key_of
 from minihs.testing.hostile import KEY_PATH, Received, Reply, ScriptedPeer
+from minihs.web.routing import TRANSACTION_BODY_CAP
 from tests.advisories.kit import ALICE, MALLORY, V1, Siege, siege
 from tests.fuzz.events import good_event, sealed
 from tests.fuzz.strategies import Answered, Body, JsonObject, Pdu, as_bytes, edited
@@ -36,6 +37,8 @@ ERRCODE = re.compile(r"[A-Z][A-Z0-9_.]{2,}")
 VITAL = ["m.room.create", "m.room.power_levels", "m.room.join_rules", "m.room.server_acl", "m.room.policy"]
 NOTARY = "notary.test"
 MAX_ANSWER = 64 * 1024 * 1024
+LARGEST_TRANSACTION = TRANSACTION_BODY_CAP - 65_536
+"""Bytes of its PDUs and EDUs. A larger one is refused as a whole, and that is another test's matter."""
 
 type Script = Callable[[Received], Reply] | Reply
 
@@ -255,6 +258,9 @@ class Target:
 
     async def send(self, pdus: Sequence[Any], edus: Sequence[Any] = ()) -> JsonObject:
         """A transaction that is right as a whole, and a good PDU and a good EDU at its end."""
+        left = [*edus]
+        while len(as_bytes([*pdus, *left])) > LARGEST_TRANSACTION:
+            left.remove(max(left, key=lambda each: len(as_bytes(each))))
         good = self.siege.event()
         good_id = self.siege.id_of(good)
         text = f"good {next(self.numbers)}"
@@ -272,7 +278,7 @@ class Target:
             "origin": self.peer.name,
             "origin_server_ts": self.siege.world.clock.now_ms(),
             "pdus": [*pdus, good],
-            "edus": [*edus, edu],
+            "edus": [*left, edu],
         }
         status, answer = await self.ask("PUT", f"{V1}/send/t{next(self.numbers)}", body)
         if status != 200:  # then it was no JSON at all

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minihs.matrix import unpadded
@@ -107,7 +107,19 @@ def made(target: Target, case: Edu) -> Any:
     return edited({"edu_type": case.kind, "content": content}, case.edits)
 
 
+LARGE = Edu(
+    "m.typing",
+    [
+        Edit((0,), "nest", size=3),
+        Edit((0,), "blow up", size=4000),
+        Edit((0, 0, 0), "blow up", size=300),
+    ],
+)
+"""14 MB: no two of these fit into a transaction."""
+
+
 @fuzz(10)
+@example(cases=[LARGE, LARGE], version="12", answer=Answered())
 @given(
     cases=st.lists(edus | odd_values, min_size=2, max_size=8),
     version=st.sampled_from(["2", "12"]),
