@@ -62,6 +62,15 @@ def reference_hash(pdu: JsonObject, version: RoomVersion) -> bytes:
     return sha256(signed_bytes(pdu, version)).digest()
 
 
+def is_same(one: Event, other: Event) -> bool:
+    """Whether two events of one id are the same, each whole or redacted. In room versions 1 and 2 senders
+    choose the id, and may choose it twice.
+    """
+    if one.room_id != other.room_id or other.version.event_format != 1:
+        return one.room_id == other.room_id
+    return reference_hash(one.json, one.version) == reference_hash(other.json, other.version)
+
+
 def id_of_refused(pdu: Any, version: RoomVersion) -> str | None:
     """The id by which other servers know what is no valid event to us; None if it can't be one."""
     try:

@@ -23,6 +23,7 @@ from minihs.rooms.ordering import by_prev_events
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import (
     follows_another_room,
+    has_taken_id,
     is_placed,
     link_awaited_redaction,
     link_redaction,
@@ -155,7 +156,11 @@ class Backfill:
         island: str | None = None,
         hidden: str | None = None,
     ) -> bool:
-        found = [event for event in admitted if not is_placed(batch, event.event_id)]
+        found = [
+            event
+            for event in admitted
+            if not is_placed(batch, event.event_id) and not has_taken_id(batch.graph, event)
+        ]
         # Parents first, so that the state at the oldest, fetched from the other server, carries on to the
         # newest.
         topos = self._places(batch, found, island, hidden)

@@ -77,7 +77,7 @@ class Gaps:
     async def take(self, batch: Batch, event: Event, origin: str, received_ts: int, source: Source) -> None:
         """Give an event its place, and what is missing before it. May write the batch on the way. Raises
         Defer."""
-        if is_settled(batch.graph, event.event_id) or is_placed(batch, event.event_id):
+        if is_settled(batch.graph, event) or is_placed(batch, event.event_id):
             return
         is_full = batch.head.partial is not None and batch.head.partial.is_full
         lacks = bool(_lacking(batch, event))
@@ -95,7 +95,7 @@ class Gaps:
         collected = await self._walk_back(batch, event, origin, deadline)
         budget = _Budget(MAX_STATES, deadline)
         for found in by_prev_events(collected.values()):
-            if is_settled(batch.graph, found.event_id) or is_placed(batch, found.event_id):
+            if is_settled(batch.graph, found) or is_placed(batch, found.event_id):
                 continue
             if found is event:
                 states = await self._states_before(batch, event, origin, received_ts, budget)

@@ -261,7 +261,7 @@ class Invites:
         except AuthError as error:
             raise forbidden(f"The invite is not allowed: {error}") from error
         batch = self._parts.batch(head)
-        if is_settled(self._parts.graph, event.event_id) or missing_prevs(batch, event):
+        if is_settled(self._parts.graph, event) or missing_prevs(batch, event):
             return
         try:
             entry = place_live(batch, event, self._parts.now(), Source.TRANSACTION)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from minihs.matrix.auth_rules import redaction_allowed
 from minihs.matrix.event import Event
-from minihs.matrix.hashes import has_right_content_hash
+from minihs.matrix.hashes import has_right_content_hash, is_same
 from minihs.rooms.admission import Source
 from minihs.rooms.authorise import Verdict, check_by_auth_events, judge
 from minihs.rooms.batch import Batch
@@ -42,10 +42,19 @@ def missing_prevs(batch: Batch, event: Event) -> list[str]:
     return [prev_id for prev_id in event.prev_events if not is_placed(batch, prev_id)]
 
 
-def is_settled(graph: Graph, event_id: str) -> bool:
-    """Nothing more is to be done about this event: it has its place, or was rejected for good."""
-    stored = graph.stored(event_id)
-    return stored is not None and (not stored.outlier or stored.outcome is Outcome.REJECTED)
+def is_settled(graph: Graph, event: Event) -> bool:
+    """Nothing more is to be done about this event: it has its place, or was rejected for good, or can't be
+    stored."""
+    stored = graph.stored(event.event_id)
+    return stored is not None and (
+        not stored.outlier or stored.outcome is Outcome.REJECTED or has_taken_id(graph, event)
+    )
+
+
+def has_taken_id(graph: Graph, event: Event) -> bool:
+    """Is another event stored under this one's id? What is judged must be what is kept."""
+    stored = graph.stored(event.event_id)
+    return stored is not None and not is_same(stored.event, event)
 
 
 def completes(graph: Graph, event: Event) -> bool:
@@ -57,6 +66,7 @@ def completes(graph: Graph, event: Event) -> bool:
         and stored.redacted_by is None
         and not has_right_content_hash(stored.event)
         and has_right_content_hash(event)
+        and is_same(stored.event, event)
     )
 
 

@@ -226,7 +226,7 @@ class Receiver:
     async def _take_one(self, batch: Batch, item: Staged, *, gaps: bool) -> bool:
         """False: others have to be asked for its parents, which was not wanted."""
         event = self._parse(batch, item)
-        if event.event_id in batch.placed or is_settled(batch.graph, event.event_id):
+        if event.event_id in batch.placed or is_settled(batch.graph, event):
             if completes(batch.graph, event):
                 batch.completed.append(event)
             batch.done.append(item.seq)

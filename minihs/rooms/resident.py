@@ -24,7 +24,7 @@ from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.head import Head
 from minihs.rooms.membership import Memberships
 from minihs.rooms.parts import Parts
-from minihs.rooms.placement import is_settled
+from minihs.rooms.placement import has_taken_id, is_settled
 from minihs.rooms.stripped import of_room
 from minihs.rooms.ties import tie
 from minihs.store import event_json, rooms
@@ -215,7 +215,9 @@ class Resident:
     async def _take(self, origin: str, event: Event) -> StoredEvent:
         """Make the event part of the room and send it on. Returns it with its place."""
         graph = self._parts.graph
-        if not is_settled(graph, event.event_id):
+        if has_taken_id(graph, event):
+            raise forbidden("Another event has that id.")
+        if not is_settled(graph, event):
             batch = self._parts.batch(self._parts.take_head(event.room_id))
             hosts = set(rooms.hosts(self._parts.db.read, batch.head.room_nid))
             hosts -= {self._parts.our_name, origin}

@@ -212,7 +212,7 @@ class Transactions:
             return True
         if room is not None and room.resident:
             graph = self._parts.graph
-            return not is_settled(graph, event.event_id) or completes(graph, event)
+            return not is_settled(graph, event) or completes(graph, event)
         return (
             room is not None
             and event.type == "m.room.member"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from minihs.matrix import canonical
 from minihs.matrix.event import Event
-from minihs.matrix.hashes import has_right_content_hash
+from minihs.matrix.hashes import has_right_content_hash, is_same
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.store import ids, relations, search
 from minihs.store.database import Reader, Tx
@@ -136,6 +136,8 @@ def make_whole(tx: Tx, nid: int, event: Event) -> bool:
         return False
     kept = Event.from_store(canonical.loads(unpack(row[0])), event.version, event.event_id)
     if kept.content == event.content or not has_right_content_hash(event) or has_right_content_hash(kept):
+        return False
+    if not is_same(kept, event):
         return False
     tx.execute("UPDATE event_json SET json = ? WHERE event_nid = ?", (pack(canonical.dumps(event.json)), nid))
     return True
