@@ -21,7 +21,7 @@ from minihs.matrix import canonical
 from minihs.matrix.event import Event
 from minihs.matrix.event_format import well_formed_signatures
 from minihs.matrix.federation_errors import RemoteProtocolError
-from minihs.matrix.hashes import has_right_content_hash
+from minihs.matrix.hashes import has_right_content_hash, is_same
 from minihs.matrix.room_versions import RoomVersion
 from minihs.rooms.admission import Source, admit
 from minihs.rooms.authorise import MissingAuthEvents, check_by_auth_events
@@ -63,6 +63,8 @@ class Adoption:
         self._cache: ByteCache[str, Event] = ByteCache(_CACHE_BYTES)
         self._missing: set[str] = set()
         """Events that lack auth events: as good as not there."""
+        self._taken_ids: set[str] = set()
+        """Other events are stored under these ids: as good as not there, too."""
         self._rejected_before: set[str] = set()
         self._creates: list[str] = []
         """Events of type m.room.create. There should be one."""
@@ -110,7 +112,7 @@ class Adoption:
                 )
                 self._remember(result, len(part[place - start]))
                 taken.append(result)
-            self._look_up([event.event_id for event in taken])
+            self._look_up(taken)
             self._judge_ready(taken)
             if start and start % (20 * _BATCH) == 0:
                 log.info("reading the state of a room", room=self._room_id, done=start, of=len(raws))
@@ -156,11 +158,17 @@ class Adoption:
                 await trio.lowlevel.checkpoint()
         self._items = kept
 
-    def _look_up(self, event_ids: Sequence[str]) -> None:
+    def _look_up(self, taken: Sequence[Event]) -> None:
         """What we know of these events from before."""
+        event_ids = [event.event_id for event in taken]
         self._rejected_before |= events.rejected(self._parts.db.read, event_ids)
         if self._version.event_format == 1:
-            self._missing |= events.in_other_rooms(self._parts.db.read, event_ids, self._room_id)
+            held = events.get_many(self._parts.db.read, event_ids)
+            self._taken_ids.update(
+                event.event_id
+                for event in taken
+                if event.event_id in held and not is_same(held[event.event_id].event, event)
+            )
 
     def _judge_ready(self, at_hand: Iterable[Event]) -> None:
         """Those of the events whose auth events are judged: they need not be read from the file again."""
@@ -168,7 +176,9 @@ class Adoption:
         if create is None:
             return
         for event in at_hand:
-            if event.event_id not in self._missing and self._judged.issuperset(event.auth_events):
+            if event.event_id in self._taken_ids or event.event_id in self._missing:
+                continue
+            if self._judged.issuperset(event.auth_events):
                 self._judge(event, create)
 
     async def _judge_early(self) -> None:
@@ -189,6 +199,8 @@ class Adoption:
         self._judged.add(event.event_id)
 
     def event(self, event_id: str) -> Event | None:
+        if event_id in self._taken_ids:
+            return None
         found = self._cache.get(event_id)
         if found is None:
             item = self._items.get(event_id)

@@ -97,17 +97,6 @@ def rejected(db: Reader, event_ids: Collection[str]) -> set[str]:
     return {row[0] for row in ids.rows_where_in(db, statement, event_ids, Outcome.REJECTED.value)}
 
 
-def in_other_rooms(db: Reader, event_ids: Collection[str], room_id: str) -> set[str]:
-    """Those of `event_ids` that we hold as events of another room. Only in room versions 1 and 2, where ids
-    are no hashes, can somebody use one twice.
-    """
-    statement = (
-        "SELECT i.event_id FROM event_ids i JOIN events e USING (event_nid) JOIN rooms r USING (room_nid) "
-        "WHERE i.event_id IN (...) AND r.room_id != ?"
-    )
-    return {row[0] for row in ids.rows_where_in(db, statement, event_ids, room_id)}
-
-
 def is_rejected(db: Reader, event_id: str) -> bool:
     row = db.execute(
         "SELECT e.outcome FROM event_ids i JOIN events e USING (event_nid) WHERE i.event_id = ?", (event_id,)

@@ -16,7 +16,7 @@ from minihs.rooms.placement import add_outlier
 from minihs.store.events import Outcome, StoredEvent
 from tests.rooms.forge import Forger, inbox_of, rows_of
 from tests.rooms.hostile_paths import EVE, PATHS, Scene, scenes
-from tests.rooms.world import timeline_of
+from tests.rooms.world import state_of, timeline_of
 
 ID = "$taken:e.test"
 VERSIONS = ["1", "2"]
@@ -118,3 +118,25 @@ async def test_history_holds_no_second_event_of_an_id(tmp_path: Path, version: s
         assert set(result.good) <= rows_of(scene.victim).keys()
         assert held(scene).outlier
         assert held(scene).event.content == {"body": "kept"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("of_another_room", [False, True])
+async def test_the_state_of_a_join_holds_nothing_by_the_id_of_something_else(
+    tmp_path: Path, version: str, of_another_room: bool
+) -> None:
+    async with scenes(tmp_path, version) as scene:
+        v = scene.victim
+        room_id = scene.other_room if of_another_room else scene.room_id
+        said = scene.forger.seal(draft(scene, "said", room_id=room_id))
+        await scene.world.send("e.test", "v.test", [said])
+        await scene.world.rest()
+        assert ID in timeline_of(v, room_id)
+        user_id = scene.somebody()
+        join = scene.forger.draft("m.room.member", user_id, {"membership": "join"}, user_id, event_id=ID)
+        path = PATHS[Source.SEND_JOIN_ANSWER, "send_join answer"]
+        result = await path.send(scene, scene.forger.seal(join))
+        assert result.error is None
+        assert set(result.good) <= set(state_of(v, scene.room_id).values())
+        assert ("m.room.member", user_id) not in state_of(v, scene.room_id)
+        assert held(scene).event.content == {"body": "said"}
