@@ -7,12 +7,14 @@ from what we know, and are placed before the event that names them. Spec: server
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
 
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError
+from minihs.matrix.ids import domain_of
 from minihs.rooms.admission import Source
 from minihs.rooms.asking import Asking
 from minihs.rooms.authorise import MissingAuthEvents, Verdict, judge
@@ -30,7 +32,7 @@ from minihs.rooms.placement import (
     state_after,
 )
 from minihs.rooms.state import StateRef
-from minihs.store import rooms
+from minihs.store import events, rooms
 from minihs.store.events import Outcome
 
 log = structlog.get_logger()
@@ -67,16 +69,21 @@ class Backfill:
 
     async def _before(self, room_id: str, topo: int, limit: int) -> bool:
         batch = self._parts.batch(self._parts.head(room_id))
-        wanted = [
-            event_id
-            for event_id, named_at, _ in rooms.backward_extremities(self._parts.db.read, batch.head.room_nid)
+        gaps = [
+            (event_id, namer)
+            for event_id, named_at, namer in rooms.backward_extremities(
+                self._parts.db.read, batch.head.room_nid
+            )
             if named_at <= topo + 1
         ][:MAX_EXTREMITIES]
-        if not wanted:
+        if not gaps:
             return False
+        wanted = [event_id for event_id, _ in gaps]
+        # Who built upon it has it, and may be the only one.
+        hosts = self._asking.residents(batch, self._sender_of(gaps[0][1]))
         federation = self._parts.federation
         limit = max(1, min(limit, MAX_EVENTS))
-        for host in self._asking.residents(batch):
+        for host in hosts:
             try:
                 pdus = await self._asking.ask(
                     batch, partial(federation.backfill, host, room_id, wanted, limit)
@@ -86,9 +93,14 @@ class Backfill:
                 continue
             if await self._store(batch, pdus[: 2 * MAX_EVENTS], host):
                 return True
-        return await self._behind(batch, wanted[0], limit)
+        return await self._behind(batch, wanted[0], hosts, limit)
 
-    async def _behind(self, batch: Batch, hidden: str, limit: int) -> bool:
+    def _sender_of(self, nid: int) -> str | None:
+        """The server of the user who sent an event."""
+        stored = events.get_nids(self._parts.db.read, [nid]).get(nid)
+        return None if stored is None else domain_of(stored.event.sender)
+
+    async def _behind(self, batch: Batch, hidden: str, hosts: Sequence[str], limit: int) -> bool:
         """What is before an event that nobody shows, as those who have rejected it know. Else one bad event
         between the good ones would end the history for all newcomers.
 
@@ -98,7 +110,6 @@ class Backfill:
         """
         federation, room_id, room_nid = self._parts.federation, batch.head.room_id, batch.head.room_nid
         answers: dict[str, list[Event]] = {}
-        hosts = self._asking.residents(batch)
         for host in hosts:
             try:
                 pdus = await self._asking.ask(
@@ -112,9 +123,9 @@ class Backfill:
                 return False
         if 2 * len(answers) <= len(hosts):
             return False
-        for host, events in answers.items():
-            is_known = all(is_placed(batch, event.event_id) for event in events)
-            if events and (is_known or await self._store_all(batch, events, host, hidden=hidden)):
+        for host, shown in answers.items():
+            is_known = all(is_placed(batch, event.event_id) for event in shown)
+            if shown and (is_known or await self._store_all(batch, shown, host, hidden=hidden)):
                 log.info("passed over an event that nobody shows", room=room_id, event_id=hidden)
                 await self._parts.db.write(lambda tx: rooms.pass_over(tx, room_nid, hidden))
                 return True

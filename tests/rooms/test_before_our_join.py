@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from minihs.matrix.federation_errors import Unreachable
 from minihs.rooms.service import Rooms
 from tests.rooms import invariants
 from tests.rooms.world import World, state_of, stored, timeline_of, worlds
@@ -94,3 +96,29 @@ async def test_what_we_missed_since_our_join_is_news(tmp_path: Path) -> None:
         world.reunite()
         await world.send("a.test", "c.test", [newest.json])
         assert set(missed) <= news_of(c, room_id)
+
+
+async def test_history_that_only_its_sender_has_is_found_by_scrolling(tmp_path: Path) -> None:
+    """However many other servers are in the room, and whatever their names."""
+    names = [f"{letter}.test" for letter in "abcdez"]
+    async with worlds(tmp_path, *names) as world:
+        a, z = world.servers["a.test"], world.servers["z.test"]
+        room_id = await a.create(ALICE, {"preset": "public_chat"})
+        for name in names[1:]:
+            await world.servers[name].join(f"@user:{name}", room_id, via=["a.test"])
+            await world.deliver()
+        said = [await z.send("@user:z.test", room_id, "m.room.message", {"n": n}) for n in range(60)]
+        last = stored(z, said[-1])
+        assert last is not None
+
+        async def down(_honest: Any, _asker: str, *_args: Any) -> Any:
+            raise Unreachable("z.test", "is down")
+
+        world.hooks["z.test", "get_missing_events"] = down
+        await world.send("z.test", "a.test", [last.event.json])  # the others have heard nothing of it
+        assert not set(said[:-1]) & set(timeline_of(a, room_id))
+        assert said[-1] in timeline_of(a, room_id)
+        for _ in range(10):
+            if not await a.backfill(room_id, before=(10_000, 0), limit=20):
+                break
+        assert set(said) <= set(timeline_of(a, room_id))
