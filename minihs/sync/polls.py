@@ -21,6 +21,7 @@ ROOMS_BYTES = 4 * 1024 * 1024
 """For which rooms the users are in who polled lately."""
 
 KEY_BYTES = 200
+"""What a room counts as, and the user."""
 
 
 class Attempt[T](NamedTuple):

@@ -25,7 +25,7 @@ def trio_of_servers(
 
 @pytest.fixture
 async def people(trio_of_servers: Group) -> AsyncIterator[list[Client]]:
-    name = uuid.uuid4().hex[:8]
+    name = f"anna-{uuid.uuid4().hex[:8]}"  # by digits only Synapse registers nobody
     clients = [await server.register(name) for server in trio_of_servers.servers]
     yield clients
     for client in clients:

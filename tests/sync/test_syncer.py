@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from minihs.matrix.errors import MatrixError
 from minihs.store import to_device
 from minihs.store.database import Tx
-from minihs.sync import syncer
+from minihs.sync import polls, syncer
 from minihs.sync.client_events import Viewer
 from minihs.sync.polls import Attempt, Polls
 from tests.sync.world import ALICE, BOB, CAROL, DAVE, ERIN, World, bodies, state_of
@@ -168,8 +168,8 @@ async def test_a_poll_listens_to_a_room_that_was_joined_meanwhile(
         return Attempt(None, is_empty=True, counts=())
 
     async with trio.open_nursery() as nursery:
-        polls = Polls(world.db, world.notifier, world.typing)
-        nursery.start_soon(polls.wait, Viewer(BOB, "PHONE"), 30.0, attempt)
+        waiting = Polls(world.db, world.notifier, world.typing)
+        nursery.start_soon(waiting.wait, Viewer(BOB, "PHONE"), 30.0, attempt)
         await trio.sleep(1)
         await world.rooms.join(BOB, room)
         await trio.sleep(1)
@@ -178,6 +178,17 @@ async def test_a_poll_listens_to_a_room_that_was_joined_meanwhile(
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert len(attempts) == before + 1
+
+
+async def test_of_the_rooms_of_those_who_poll_only_so_many_are_remembered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polls, "ROOMS_BYTES", 10 * polls.KEY_BYTES)
+    small = Polls(world.db, world.notifier, world.typing)
+    for number in range(11):
+        user_id = f"@u{number}:a.test"
+        assert small._keys(Viewer(user_id, "PHONE"))[0] == f"user:{user_id}"
+        assert small._rooms.size == min(number + 1, 10) * polls.KEY_BYTES
 
 
 async def test_the_next_poll_listens_to_a_room_that_was_joined_since_the_last(
@@ -190,12 +201,12 @@ async def test_the_next_poll_listens_to_a_room_that_was_joined_since_the_last(
         attempts.append(trio.current_time())
         return Attempt(None, is_empty=True, counts=())
 
-    polls = Polls(world.db, world.notifier, world.typing)
-    await polls.wait(Viewer(BOB, "PHONE"), 1.0, attempt)
+    waiting = Polls(world.db, world.notifier, world.typing)
+    await waiting.wait(Viewer(BOB, "PHONE"), 1.0, attempt)
     await world.rooms.join(BOB, room)
     await world.rooms.leave(BOB, other)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(polls.wait, Viewer(BOB, "PHONE"), 30.0, attempt)
+        nursery.start_soon(waiting.wait, Viewer(BOB, "PHONE"), 30.0, attempt)
         await trio.sleep(1)
         before = len(attempts)
         await world.say(ALICE, room, "hello")
