@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What we tell other servers about the past of rooms: events, state, auth chains, history.
 
-Who may ask: servers that are in the room (and, where history is public, were); the room's server ACL
-decides first. /backfill and /get_missing_events redact what the asker may not see; state and auth events
-are given whole. Spec: server-server-api, "Retrieving events", "Backfilling and retrieving missing events".
+Who may ask: servers that are in the room; the room's server ACL decides first. /backfill and
+/get_missing_events redact what the asker may not see; state and auth events are given whole. Spec:
+server-server-api, "Retrieving events", "Backfilling and retrieving missing events".
+
+A server that is out of the room may still ask about events at which it was in: that is how one that lacks
+what came before the kick of its last user finds out that it was kicked. It is told nothing that was not its
+to see.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from minihs.store.events import Outcome, StoredEvent
 
 MAX_BACKFILL = 100
 MAX_MISSING = 20
+MAX_ASKED_AT = 20
+"""Events about which a server that is out of the room may ask at once; each costs a look at a state."""
 MAX_NEAREST = 50
 """Events next to a time that are looked at, to find one that the asker may see."""
 
@@ -45,7 +51,7 @@ class Serving:
         stored = self._parts.graph.stored(event_id)
         if stored is None or stored.outcome is Outcome.REJECTED:
             raise not_found("There is no such event here.")
-        self._require_in_room(origin, stored.event.room_id)
+        self._require_in_room(origin, stored.event.room_id, at=[event_id])
         if not stored.outlier and not self._visible_to(self._parts.db.read, origin, [stored.nid]):
             return stored.event.redacted().json
         return stored.event.json
@@ -60,7 +66,7 @@ class Serving:
         return self._answer(origin, ids={"pdu_ids": state_nids, "auth_chain_ids": chain})
 
     async def _state_nids(self, origin: str, room_id: str, event_id: str) -> tuple[list[int], list[int]]:
-        self._require_in_room(origin, room_id)
+        self._require_in_room(origin, room_id, at=[event_id])
         stored = self._of_room(room_id, event_id)
         if stored.outlier or not partial.has_whole_state(self._parts.db.read, stored.nid):
             raise not_found("The state at that event is not known here.")
@@ -70,7 +76,7 @@ class Serving:
             return await self._parts.db.scan(lambda db: event_json.state_and_chain(db, group))
 
     async def event_auth(self, origin: str, room_id: str, event_id: str) -> EventsAnswer:
-        self._require_in_room(origin, room_id)
+        self._require_in_room(origin, room_id, at=[event_id])
         nid = self._of_room(room_id, event_id).nid
         await self.slots.wait(origin)
         with self.slots.hold(origin):
@@ -105,7 +111,7 @@ class Serving:
         min_depth: int,
     ) -> list[bytes]:
         """Events between `earliest` and `latest`, neither included, the newest `limit`, oldest first."""
-        room_nid = self._require_in_room(origin, room_id)
+        room_nid = self._require_in_room(origin, room_id, at=latest)
         limit = max(0, min(limit, MAX_MISSING))
         newest_first = await self._shown(
             origin,
@@ -117,13 +123,17 @@ class Serving:
         return newest_first[::-1]
 
     async def _shown(self, origin: str, room_id: str, walk: Callable[[Reader], list[int]]) -> list[bytes]:
-        """The events that a walk finds, redacted where the asker may not see them. A thread walks and
-        reads; what is shown whole is passed on as it is kept."""
-        version = self._parts.head(room_id).version
+        """The events that a walk finds, redacted where the asker may not see them; if it is out of the room,
+        without these. A thread walks and reads; what is shown whole is passed on as it is kept."""
+        head = self._parts.head(room_id)
+        version = head.version
+        is_in = rooms.has_host(self._parts.db.read, head.room_nid, origin)
 
         def read(db: Reader) -> list[bytes]:
             nids = walk(db)
             visible = self._visible_to(db, origin, nids)
+            if not is_in:
+                nids = [nid for nid in nids if nid in visible]
             kept = event_json.by_nid(db, nids)
             return [
                 kept[nid] if nid in visible else canonical.dumps(redact(canonical.loads(kept[nid]), version))
@@ -177,15 +187,28 @@ class Serving:
             raise not_found("There is no such event in this room.")
         return stored
 
-    def _require_in_room(self, origin: str, room_id: str) -> int:
-        """The room's number, if we and the asking server are in it. M_FORBIDDEN, or the code of MSC3895 where
-        we can't tell yet."""
+    def _require_in_room(self, origin: str, room_id: str, *, at: Sequence[str] = ()) -> int:
+        """The room's number, if we and the asking server are in it, or it was before each of the events `at`.
+        M_FORBIDDEN, or the code of MSC3895 where we can't tell yet."""
         room = rooms.get(self._parts.db.read, room_id)
         if room is None or not room.resident:
             raise not_found("This server is not in the room.")
         self._acls.require(room_id, origin)
         if room.partial:
             raise MatrixError(403, UNABLE, "This server does not know all members of the room yet.")
-        if not rooms.has_host(self._parts.db.read, room.room_nid, origin):
+        if not rooms.has_host(self._parts.db.read, room.room_nid, origin) and not (
+            0 < len(at) <= MAX_ASKED_AT and all(self._was_in(origin, room_id, event_id) for event_id in at)
+        ):
             raise forbidden("Your server is not in the room.")
         return room.room_nid
+
+    def _was_in(self, origin: str, room_id: str, event_id: str) -> bool:
+        """Was a user of the server joined before that event of the room?"""
+        stored = self._parts.graph.stored(event_id)
+        return (
+            stored is not None
+            and stored.event.room_id == room_id
+            and stored.outcome is not Outcome.REJECTED
+            and stored.before_group is not None
+            and memberships.was_host_in(self._parts.db.read, stored.room_nid, stored.before_group, origin)
+        )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from minihs.matrix.ids import domain_of
-from minihs.store import device_lists, ids
+from minihs.store import device_lists, ids, state, sync_rooms, timeline
 from minihs.store.database import Reader, Tx
 
 
@@ -43,6 +43,13 @@ def may_be_joined(db: Reader, room_nid: int, user_id: str) -> bool:
         (room_nid, domain_of(user_id)),
     ).fetchone()
     return row is not None
+
+
+def was_host_in(db: Reader, room_nid: int, group: int, host: str) -> bool:
+    """Was a user of that server joined in a state of the room? With many users, False may be an error."""
+    users = sync_rooms.users_of_host(db, room_nid, host)
+    held = state.lookup(db, group, timeline.member_keys(db, users).values())
+    return any(row.membership == "join" for row in timeline.rows_of(db, held.values()).values())
 
 
 def of_user(db: Reader, user_id: str) -> list[Membership]:

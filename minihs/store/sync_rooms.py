@@ -10,6 +10,10 @@ from typing import NamedTuple
 from minihs.store.reader import Reader
 from minihs.store.timeline import padded
 
+MAX_USERS_OF_HOST = 500
+"""Users of one server that are looked at, to find one who may see an event or was in the room at some
+time."""
+
 
 class RoomMembership(NamedTuple):
     """A user's membership of a room, as of some position."""
@@ -249,13 +253,13 @@ def joined_members(db: Reader, room_nid: int) -> list[tuple[str, int]]:
     )
 
 
-def users_of_host(db: Reader, room_nid: int, host: str, limit: int) -> list[str]:
-    """A server's users who are, or were, something in the room."""
+def users_of_host(db: Reader, room_nid: int, host: str) -> list[str]:
+    """A server's users who are, or were, something in the room; of many, some."""
     return [
         row[0]
         for row in db.execute(
             "SELECT m.user_id FROM memberships m JOIN hosts h USING (host_nid) "
             "WHERE m.room_nid = ? AND h.host = ? LIMIT ?",
-            (room_nid, host, limit),
+            (room_nid, host, MAX_USERS_OF_HOST),
         ).fetchall()
     ]

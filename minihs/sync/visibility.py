@@ -29,9 +29,6 @@ from minihs.store.sync_rooms import Span
 from minihs.store.timeline import NEWEST, EventRow
 from minihs.sync.group_facts import DEFAULT_VISIBILITY, VISIBILITY, GroupFacts
 
-MAX_USERS_OF_HOST = 500
-"""Users of one server that are looked at, to find one who may see an event under "invited" or "joined"."""
-
 _FEW_STATES = 8
 """With more, it is cheaper to look at the events one by one, each with the state that the one before left."""
 
@@ -185,7 +182,7 @@ def visible_to_host(db: Reader, facts: GroupFacts, host: str, rows: Sequence[Eve
         else:
             unsure.append(row)
     if unsure:
-        users = sync_rooms.users_of_host(db, room_nid, host, MAX_USERS_OF_HOST)
+        users = sync_rooms.users_of_host(db, room_nid, host)
         seen |= _seen_as_member(db, facts, users, unsure, visibilities)
     return seen
 
