@@ -49,33 +49,61 @@ class PushOutcome:
 
 
 type Condition = Callable[[JsonObject, PushContext], bool]
+type _Rule = tuple[tuple[Condition, ...], PushOutcome]
+
+MAX_TYPES = 32
+"""Types of events for which it is kept which rules concern them."""
 
 
 class CompiledRules:
-    """A user's rules, ready to be matched: made from the `global` ruleset."""
+    """A user's rules, ready to be matched: made from the `global` ruleset. May be used by several threads."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_by_type", "_rules")
 
     def __init__(self, ruleset: Mapping[str, Sequence[JsonObject]]) -> None:
-        self._rules: list[tuple[tuple[Condition, ...], PushOutcome]] = []
+        self._rules: list[tuple[str | None, _Rule]] = []
+        """With the only type of event that a rule can match, in lower case; None: it does not say."""
+        self._by_type: dict[str | None, list[_Rule]] = {}
         for kind in KINDS:
             for rule in ruleset[kind]:
                 if rule["enabled"]:
-                    conditions = tuple(compile_condition(each) for each in conditions_of(kind, rule))
-                    self._rules.append((conditions, outcome_of(rule)))
+                    written = conditions_of(kind, rule)
+                    wanted = next(filter(None, map(_only_type, written)), None)
+                    rest = [each for each in written if wanted is None or _only_type(each) != wanted]
+                    conditions = tuple(map(compile_condition, rest))
+                    self._rules.append((wanted, (conditions, outcome_of(rule))))
 
     def evaluate(self, event: JsonObject, context: PushContext) -> PushOutcome | None:
         """The outcome of the first rule that matches the event (in its client format); None: no rule does.
 
         The user's own events never notify: the caller leaves them out.
         """
-        for conditions, outcome in self._rules:
+        for conditions, outcome in self._rules_for(event.get("type")):
             for condition in conditions:
                 if not condition(event, context):
                     break
             else:
                 return outcome
         return None
+
+    def _rules_for(self, type: object) -> list[_Rule]:
+        """Those that an event of that type can match. Most rules are for one type, and most events of few."""
+        key = type.lower() if isinstance(type, str) else None
+        found = self._by_type.get(key)
+        if found is None:
+            found = [rule for wanted, rule in self._rules if wanted is None or wanted == key]
+            if len(self._by_type) >= MAX_TYPES:
+                self._by_type = {}
+            self._by_type[key] = found
+        return found
+
+
+def _only_type(condition: JsonObject) -> str | None:
+    """The type that the condition wants, in lower case, if it is about that and without wildcards."""
+    pattern = condition.get("pattern")
+    if condition.get("kind") == "event_match" and condition.get("key") == "type" and isinstance(pattern, str):
+        return None if "*" in pattern or "?" in pattern else pattern.lower()
+    return None
 
 
 def conditions_of(kind: str, rule: JsonObject) -> list[JsonObject]:

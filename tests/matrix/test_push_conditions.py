@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from minihs.matrix.push_conditions import CompiledRules, PushContext, compile_condition, split_path
+from minihs.matrix.push_conditions import (
+    MAX_TYPES,
+    CompiledRules,
+    PushContext,
+    compile_condition,
+    split_path,
+)
 from minihs.matrix.push_rules import edit_rule, put_rule, ruleset
 
 ALICE = "@alice:example.org"
@@ -260,3 +266,42 @@ class TestRules:
             outcome = CompiledRules(ruleset(ALICE, changes)).evaluate(message(), LARGE)
             assert outcome is not None
             assert outcome.highlight is expected
+
+    def test_rules_for_other_types_are_passed_over_and_no_others(self) -> None:
+        def wants(key: str, pattern: str) -> dict[str, Any]:
+            return {"kind": "event_match", "key": key, "pattern": pattern}
+
+        changes: dict[str, Any] = {}
+        for rule_id, conditions in {
+            "other key": [wants("content.type", "m.x")],
+            "wildcard": [wants("type", "m.st?r")],
+            "two": [wants("type", "m.two"), wants("content.body", "both")],
+            "never": [wants("type", "m.x"), wants("type", "m.y")],
+            "twice": [wants("type", "m.x"), wants("type", "M.X")],
+            "no type": [{"kind": "event_property_is", "key": "type", "value": "m.is"}],
+        }.items():
+            body = {"actions": [], "conditions": conditions}
+            changes = put_rule(changes, "override", rule_id, body, before=None, after=None)
+        rules = CompiledRules(ruleset(ALICE, changes))
+        for _ in range(2):  # as they are looked up, and as they were kept
+            for event, rule_id in (
+                ({"type": "M.star"}, "wildcard"),
+                ({"type": "m.two", "content": {"body": "both"}}, "two"),
+                ({"type": "m.two", "content": {"body": "one"}}, None),
+                ({"type": "m.X"}, "twice"),
+                ({"type": "m.y"}, None),
+                ({"type": "m.is"}, "no type"),
+                ({"type": 1, "content": {"type": "m.x"}}, "other key"),
+                ({"type": ["m.x"]}, None),
+                ({}, None),
+            ):
+                outcome = rules.evaluate(event, LARGE)
+                assert (None if outcome is None else outcome.rule_id) == rule_id, event
+
+    def test_only_so_many_types_are_kept(self) -> None:
+        rules = CompiledRules(ruleset(ALICE, {}))
+        kept = set()
+        for number in range(MAX_TYPES + 1):
+            rules.evaluate({"type": f"t{number}"}, LARGE)
+            kept.add(len(rules._by_type))
+        assert kept == set(range(1, MAX_TYPES + 1))
