@@ -16,13 +16,14 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
 import trio
 
+from minihs.matrix.event import Event
 from minihs.runtime import Runtime
 from minihs.store.errors import StoreError, WriterStopped
 from minihs.store.lock import lock
@@ -78,6 +79,7 @@ class Database:
         self._slots = trio.Semaphore(MAX_QUEUED)
         self._callbacks: list[Callback] = []
         self._witnesses: list[Callable[[], None]] = []
+        self._event_readers: list[Callable[[Mapping[int, Event]], None]] = []
         self._scanners: list[ReadConnection] = []
         self._failure: BaseException | None = None
         self._closed = False
@@ -178,6 +180,11 @@ class Database:
         """The same for commits that wake nobody too: for who remembers what is *not* in the database."""
         self._witnesses.append(callback)
 
+    def on_events(self, callback: Callable[[Mapping[int, Event]], None]) -> None:
+        """Call `callback` with the events whose JSON a commit wrote, by number, before anybody is woken by
+        it: who is will read them next."""
+        self._event_readers.append(callback)
+
     async def _perform(self, job: Job) -> object:
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
@@ -217,6 +224,10 @@ class Database:
         """On the loop, after a commit: tell subscribers, then let the waiting tasks go on."""
         for witness in self._witnesses:
             witness()
+        events = {nid: event for job in batch for nid, event in job.events.items()}
+        if events:
+            for take in self._event_readers:
+                take(events)
         keys: frozenset[str] = frozenset().union(*(job.keys for job in batch))
         if keys:
             for callback in self._callbacks:

@@ -13,6 +13,9 @@ from minihs.store.database import Tx
 from minihs.store.events import MAX_INTEGER, Outcome, make_whole, pack_nids
 from minihs.store.packing import pack
 
+MAX_TOLD_BYTES = 8192
+"""Larger events are not handed to those who read what is new: they would hold many of them in memory."""
+
 
 class NewEvent(NamedTuple):
     """An event, and what is to be stored with it."""
@@ -69,8 +72,12 @@ def insert_all(tx: Tx, room_nid: int, new: Sequence[NewEvent]) -> Inserted:
             firsts[nid] = each
     keys = ids.intern_keys(tx, [each.event.key for each in new if each.event.key is not None])
     tx.executemany(_INSERT, [_row(room_nid, nid, each, nids, keys) for nid, each in firsts.items()])
-    tx.executemany(
-        _INSERT_JSON, [(nid, pack(canonical.dumps(each.event.json))) for nid, each in firsts.items()]
+    written_as = [(nid, canonical.dumps(each.event.json)) for nid, each in firsts.items()]
+    tx.executemany(_INSERT_JSON, [(nid, pack(data)) for nid, data in written_as])
+    tx.events.update(
+        (nid, firsts[nid].event)
+        for nid, data in written_as
+        if len(data) <= MAX_TOLD_BYTES and _is_news(firsts[nid])
     )
     written = set(firsts)
     for nid, each in others:
@@ -91,6 +98,11 @@ def insert_all(tx: Tx, room_nid: int, new: Sequence[NewEvent]) -> Inserted:
             if each.arrival is not None and each.arrival < 0:
                 search.index_history(tx, nid, each.event)
     return Inserted(here, unheard)
+
+
+def _is_news(new: NewEvent) -> bool:
+    """Is it about to be read by clients?"""
+    return new.outcome is Outcome.ACCEPTED and new.arrival is not None and new.arrival > 0
 
 
 def _named(new: Sequence[NewEvent]) -> Iterable[str]:

@@ -26,6 +26,7 @@ from typing import Any
 
 import trio
 
+from minihs.matrix.event import Event
 from minihs.store.reader import Parameters
 from minihs.store.watch import watch
 
@@ -55,13 +56,15 @@ class CommitUnknown(Exception):
 class Tx:
     """What a write closure gets. Valid until the closure returns."""
 
-    __slots__ = ("_connection", "_keys", "event_nids")
+    __slots__ = ("_connection", "_keys", "event_nids", "events")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection: sqlite3.Connection | None = connection
         self._keys: set[str] = set()
         self.event_nids: dict[str, int] = {}
         """Numbers of events that this closure has looked up, for `ids.intern_event`."""
+        self.events: dict[int, Event] = {}
+        """By number, those whose JSON is new: `Database.on_events` hands them out after the COMMIT."""
 
     def remember(self, event_id: str, nid: int) -> None:
         if len(self.event_nids) >= MAX_REMEMBERED:
@@ -111,7 +114,7 @@ class Tx:
 class Job:
     """One closure, its outcome, and the task that waits for it (None: nobody, or it was cancelled)."""
 
-    __slots__ = ("error", "function", "keys", "maintenance", "result", "task")
+    __slots__ = ("error", "events", "function", "keys", "maintenance", "result", "task")
 
     def __init__(self, function: Callable[[Tx], Any], maintenance: str | None = None) -> None:
         self.function = function
@@ -120,10 +123,11 @@ class Job:
         self.result: Any = None
         self.error: BaseException | None = None
         self.keys: set[str] = set()
+        self.events: dict[int, Event] = {}
         self.task: trio.lowlevel.Task | None = None
 
     def fail(self, error: BaseException) -> None:
-        self.result, self.error, self.keys = None, error, set()
+        self.result, self.error, self.keys, self.events = None, error, set(), {}
 
 
 class BatchWriter:
@@ -236,7 +240,7 @@ class BatchWriter:
         except BaseException as error:  # noqa: BLE001 - kept for the task that asked, which raises it
             job.fail(error)
         else:
-            job.keys = transaction._keys | self._keys
+            job.keys, job.events = transaction._keys | self._keys, transaction.events
         finally:
             self._in_closure = False
             transaction._connection = None

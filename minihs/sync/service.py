@@ -50,6 +50,7 @@ class Sync:
         self.notifier = Notifier(turns)
         db.on_commit(self.notifier.wake)
         self.facts = GroupFacts()
+        db.on_events(self.facts.bodies.take_over)
         self.visible_to = HostVisibility(self.facts)
         """For `rooms`: which events another server may see."""
         self._whole = Whole(db)

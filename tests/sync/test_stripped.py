@@ -106,5 +106,6 @@ async def test_integers_that_no_double_can_hold_are_shown_as_they_are(world: Wor
         tx.execute("UPDATE event_json SET json = ? WHERE event_nid = ?", (packed, nid))
 
     await world.db.write(enlarge)
+    world.facts.bodies.take_over({})  # so that it is read, as on a later day
     events = (await world.sync(ALICE))["rooms"]["join"][room]["timeline"]["events"]
     assert events[-1]["content"] == {"n": large}

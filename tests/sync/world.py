@@ -117,6 +117,7 @@ class World:
         self.notifier = Notifier()
         db.on_commit(self.notifier.wake)
         self.facts = GroupFacts()
+        db.on_events(self.facts.bodies.take_over)
         self.typing = Typing(db.read, runtime, self.notifier, OUR_NAME, edus=self.edus, acls=self.acls)
         self.receipts = Receipts(db, runtime, OUR_NAME, edus=self.edus, acls=self.acls)
         self.syncer = self.new_syncer()
