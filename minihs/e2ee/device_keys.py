@@ -88,7 +88,7 @@ class DeviceKeys:
             if sum(counts.values()) > MAX_ONE_TIME_KEYS:
                 raise invalid_param(f"A device can have {MAX_ONE_TIME_KEYS} one-time keys.")
             tx.wake(f"device:{user_id}|{device_id}")
-            return counts
+            return dict(counts)
 
         return {"one_time_key_counts": await self._db.write(write)}
 

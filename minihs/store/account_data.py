@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from minihs.store import push_rules
 from minihs.store.database import Reader, Tx
+from minihs.store.kept import ACCOUNT_DATA, is_unwritten, kept
 
 PUSH_RULES = "m.push_rules"
 IGNORED_USERS = "m.ignored_user_list"
@@ -60,6 +61,8 @@ def put(tx: Tx, user_id: str, type: str, content: str, room_id: str = GLOBAL) ->
 
 def changed(db: Reader, user_id: str, since: int, upto: int) -> list[AccountData]:
     """What was last written after `since` and up to `upto`, in that order; all there is for `since=0`."""
+    if is_unwritten(db, ACCOUNT_DATA, user_id, since):
+        return []
     rows = db.execute(
         "SELECT room_id, type, content, pos FROM account_data "
         "WHERE user_id = :user AND pos > :since AND pos <= :upto "
@@ -94,6 +97,10 @@ def of_type(db: Reader, user_id: str, type: str) -> list[AccountData]:
 
 def ignored_users(db: Reader, user_id: str) -> frozenset[str]:
     """Whom the user doesn't want to hear (client-server-api, "Ignoring Users")."""
+    return kept(db, ACCOUNT_DATA, user_id, IGNORED_USERS, lambda: _ignored_users(db, user_id))
+
+
+def _ignored_users(db: Reader, user_id: str) -> frozenset[str]:
     content = get(db, user_id, IGNORED_USERS)
     users = content.get("ignored_users") if content else None
     return frozenset(users) if isinstance(users, dict) else frozenset()

@@ -71,7 +71,11 @@ class Database:
     def __init__(self, path: Path, runtime: Runtime, writer: BatchWriter, scope: trio.CancelScope) -> None:
         self.path = path
         self.read: Reader = ReadConnection(
-            path, budget=READ_BUDGET, cache_kib=READER_CACHE_KIB, state_cache=STATE_CACHE_BYTES
+            path,
+            budget=READ_BUDGET,
+            cache_kib=READER_CACHE_KIB,
+            state_cache=STATE_CACHE_BYTES,
+            written=writer.written,
         )
         self._runtime = runtime
         self._writer = writer

@@ -14,6 +14,7 @@ from typing import Any
 from minihs.matrix.ids import domain_of
 from minihs.store import device_keys
 from minihs.store.database import Reader, Tx
+from minihs.store.kept import ANY, DEVICE_LISTS, is_unwritten
 from minihs.store.outbound_edus import queue_edu
 
 
@@ -24,6 +25,8 @@ def changed_among_contacts(db: Reader, user_id: str, since: int, upto: int) -> l
     Only the last change of each is kept. So who changed both before and after `upto` is told with the next
     span; nobody is ever missed.
     """
+    if is_unwritten(db, DEVICE_LISTS, ANY, since):
+        return []
     rows = db.execute(
         "SELECT c.user_id FROM device_list_changes c WHERE c.pos > ? AND c.pos <= ? AND (c.user_id = ? "
         "OR EXISTS (SELECT 1 FROM memberships mine JOIN memberships theirs USING (room_nid) "

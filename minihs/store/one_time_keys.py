@@ -8,10 +8,11 @@ while, so that an upload repeated by a client that missed the answer does not br
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minihs.store.database import Reader, Tx
+from minihs.store.kept import DEVICE_KEYS, kept
 
 REMEMBER_CLAIMED_MS = 90 * 24 * 3600 * 1000
 
@@ -59,25 +60,25 @@ def set_fallback(tx: Tx, user_id: str, device_id: str, key: UploadedKey) -> None
     )
 
 
-def counts(db: Reader, user_id: str, device_id: str) -> dict[str, int]:
+def counts(db: Reader, user_id: str, device_id: str) -> Mapping[str, int]:
     """Unclaimed one-time keys by algorithm."""
-    return dict(
-        db.execute(
-            "SELECT algorithm, COUNT(*) FROM one_time_keys WHERE user_id = ? AND device_id = ? GROUP BY "
-            "algorithm",
-            (user_id, device_id),
-        ).fetchall()
-    )
+
+    def read() -> Mapping[str, int]:
+        statement = (
+            "SELECT algorithm, COUNT(*) FROM one_time_keys WHERE user_id = ? AND device_id = ? "
+            "GROUP BY algorithm"
+        )
+        return dict(db.execute(statement, (user_id, device_id)).fetchall())
+
+    return kept(db, DEVICE_KEYS, user_id, (device_id, "counts"), read)
 
 
-def unused_fallback_types(db: Reader, user_id: str, device_id: str) -> list[str]:
-    return [
-        row[0]
-        for row in db.execute(
-            "SELECT algorithm FROM fallback_keys WHERE user_id = ? AND device_id = ? AND used = 0",
-            (user_id, device_id),
-        ).fetchall()
-    ]
+def unused_fallback_types(db: Reader, user_id: str, device_id: str) -> Sequence[str]:
+    def read() -> Sequence[str]:
+        statement = "SELECT algorithm FROM fallback_keys WHERE user_id = ? AND device_id = ? AND used = 0"
+        return [row[0] for row in db.execute(statement, (user_id, device_id)).fetchall()]
+
+    return kept(db, DEVICE_KEYS, user_id, (device_id, "unused fallback"), read)
 
 
 def claim(

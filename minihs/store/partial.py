@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from minihs.store import ids
 from minihs.store.database import Reader, Tx
+from minihs.store.kept import ANY, PARTIAL_JOINS, kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def waiting(db: Reader) -> list[tuple[str, int]]:
 
 def since(db: Reader, pos: int) -> dict[int, int | None]:
     """room_nid → when it was completed (None: not yet), of the rooms that were partial after `pos`."""
+    if kept(db, PARTIAL_JOINS, ANY, "last", lambda: _last_completed(db)) <= pos:
+        return {}
     return dict(
         db.execute(
             "SELECT room_nid, completed_pos FROM partial_joins "
@@ -61,6 +64,12 @@ def since(db: Reader, pos: int) -> dict[int, int | None]:
             (pos,),
         ).fetchall()
     )
+
+
+def _last_completed(db: Reader) -> int:
+    """When the last room was completed; none was ever: 0; one is not: later than anything."""
+    statement = "SELECT COALESCE(MAX(COALESCE(completed_pos, ?)), 0) FROM partial_joins"
+    return int(db.execute(statement, (2**62,)).fetchone()[0])
 
 
 def of_room(db: Reader, room_nid: int) -> dict[int, int | None]:

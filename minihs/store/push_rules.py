@@ -8,6 +8,7 @@ from typing import Any
 
 from minihs.matrix import push_rules as rules
 from minihs.store.database import Reader, Tx
+from minihs.store.kept import ACCOUNT_DATA, kept
 
 
 def changes(db: Reader, user_id: str) -> tuple[dict[str, Any], int]:
@@ -23,8 +24,12 @@ def ruleset(db: Reader, user_id: str) -> dict[str, list[dict[str, Any]]]:
 
 def last_change(db: Reader, user_id: str) -> int:
     """`pos` of the last change; 0 if the user has the predefined rules."""
-    row = db.execute("SELECT pos FROM push_rules WHERE user_id = ?", (user_id,)).fetchone()
-    return 0 if row is None else int(row[0])
+
+    def read() -> int:
+        row = db.execute("SELECT pos FROM push_rules WHERE user_id = ?", (user_id,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    return kept(db, ACCOUNT_DATA, user_id, "push rules", read)
 
 
 def put(tx: Tx, user_id: str, changes: dict[str, Any]) -> None:

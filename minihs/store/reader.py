@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from minihs.store.kept import Kept, Written
 from minihs.store.state_cache import StateCache
 
 type Parameters = Sequence[object] | Mapping[str, object]
@@ -31,6 +32,11 @@ class Reader(Protocol):
         """Run one statement. Fetch all rows at once: a half-read cursor pins an old state of the database."""
         ...
 
+    @property
+    def kept(self) -> Kept | None:
+        """For minihs.store.kept. None: everything is read."""
+        ...
+
 
 class ReadConnection:
     """A read-only connection whose statements have a budget of virtual machine steps each.
@@ -41,7 +47,14 @@ class ReadConnection:
     """
 
     def __init__(
-        self, path: Path, *, budget: int, cache_kib: int, state_cache: int, any_thread: bool = False
+        self,
+        path: Path,
+        *,
+        budget: int,
+        cache_kib: int,
+        state_cache: int,
+        written: Written | None = None,
+        any_thread: bool = False,
     ) -> None:
         self._connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
@@ -61,6 +74,7 @@ class ReadConnection:
         self._connection.set_progress_handler(self._progress, PROGRESS_STEP)
         self.state_cache = StateCache(state_cache)
         """State groups read lately; for minihs.store.state."""
+        self.kept = None if written is None else Kept(written)
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> sqlite3.Cursor:
         if self.in_closure:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from minihs.store.database import Reader, Tx
+from minihs.store.kept import RECEIPTS, is_unwritten, kept
 
 READ = "m.read"
 READ_PRIVATE = "m.read.private"
@@ -68,6 +70,8 @@ def place(db: Reader, room_nid: int, event_id: str) -> tuple[int, int] | None:
 
 def changed(db: Reader, room_nid: int, since: int, upto: int, limit: int) -> list[Receipt]:
     """Receipts of a room last moved in since < pos ≤ upto; of more than `limit` the newest."""
+    if is_unwritten(db, RECEIPTS, room_nid, since):
+        return []
     return [
         Receipt._make(row)
         for row in db.execute(
@@ -89,17 +93,27 @@ def of_user(db: Reader, room_nid: int, user_id: str) -> list[Receipt]:
     ]
 
 
-def read_upto(db: Reader, room_nid: int, user_id: str) -> dict[str, int]:
+class _Read(NamedTuple):
+    upto: Mapping[str, int]
+    is_final: bool
+    """All the events are here; none can come that would change anything."""
+
+
+def read_upto(db: Reader, room_nid: int, user_id: str) -> Mapping[str, int]:
     """thread (UNTHREADED too) → arrival of the furthest event that the user has read there."""
-    return dict(
-        db.execute(
-            "SELECT r.thread, MAX(e.arrival) FROM receipts r JOIN event_ids i USING (event_id) "
-            "JOIN events e USING (event_nid) "
-            "WHERE r.room_nid = ? AND r.user_id = ? AND e.room_nid = r.room_nid AND e.topo IS NOT NULL "
-            "GROUP BY r.thread",
+
+    def read() -> _Read:
+        rows = db.execute(
+            "SELECT r.thread, MAX(e.arrival), COUNT(*) = COUNT(e.arrival) FROM receipts r "
+            "LEFT JOIN event_ids i USING (event_id) LEFT JOIN events e "
+            "ON e.event_nid = i.event_nid AND e.room_nid = r.room_nid AND e.topo IS NOT NULL "
+            "WHERE r.room_nid = ? AND r.user_id = ? GROUP BY r.thread",
             (room_nid, user_id),
         ).fetchall()
-    )
+        upto = {thread: arrival for thread, arrival, _ in rows if arrival is not None}
+        return _Read(upto, all(is_final for *_, is_final in rows))
+
+    return kept(db, RECEIPTS, room_nid, user_id, read, only_if=lambda found: found.is_final).upto
 
 
 def _threads(db: Reader, room_nid: int, user_id: str, kind: str) -> int:

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from minihs.store.kept import MEMBERSHIPS, is_unwritten, kept
 from minihs.store.reader import Reader
 from minihs.store.timeline import padded
 
@@ -35,7 +36,10 @@ class Span(NamedTuple):
 
 
 def current_pos(db: Reader) -> int:
-    return int(db.execute("SELECT pos FROM stream").fetchone()[0])
+    pos = int(db.execute("SELECT pos FROM stream").fetchone()[0])
+    if db.kept is not None:
+        db.kept.pos = pos
+    return pos
 
 
 def memberships_at(db: Reader, user_id: str, upto: int, *, left: bool) -> list[RoomMembership]:
@@ -64,6 +68,8 @@ def memberships_at(db: Reader, user_id: str, upto: int, *, left: bool) -> list[R
 
 def changes_between(db: Reader, user_id: str, since: int, upto: int) -> list[RoomMembership]:
     """Every change of the user's memberships with since < pos ≤ upto, in order."""
+    if is_unwritten(db, MEMBERSHIPS, user_id, since):
+        return []
     return [
         RoomMembership._make(row)
         for row in db.execute(
@@ -84,16 +90,18 @@ def span_at(db: Reader, user_id: str, room_nid: int, pos: int) -> Span | None:
     return None if row is None else Span._make(row)
 
 
-def spans(db: Reader, user_id: str, room_nid: int) -> list[Span]:
+def spans(db: Reader, user_id: str, room_nid: int) -> Sequence[Span]:
     """All that a local user was in a room, oldest first."""
-    return [
-        Span._make(row)
-        for row in db.execute(
-            "SELECT pos, membership, event_nid FROM membership_log INDEXED BY membership_log_by_room "
-            "WHERE user_id = ? AND room_nid = ? ORDER BY pos",
-            (user_id, room_nid),
-        ).fetchall()
-    ]
+    return kept(db, MEMBERSHIPS, user_id, room_nid, lambda: _spans(db, user_id, room_nid))
+
+
+def _spans(db: Reader, user_id: str, room_nid: int) -> Sequence[Span]:
+    rows = db.execute(
+        "SELECT pos, membership, event_nid FROM membership_log INDEXED BY membership_log_by_room "
+        "WHERE user_id = ? AND room_nid = ? ORDER BY pos",
+        (user_id, room_nid),
+    ).fetchall()
+    return tuple(map(Span._make, rows))
 
 
 def is_forgotten(db: Reader, user_id: str, room_nid: int) -> bool:

@@ -14,6 +14,7 @@ import orjson
 
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
+from minihs.store.kept import GAPS, STATES, kept
 from minihs.store.packing import unpack
 from minihs.store.reader import Reader
 
@@ -149,10 +150,14 @@ def place_before_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | N
     return None if row is None else (row[0], row[1])
 
 
-def gaps(db: Reader, room_nid: int) -> set[int]:
+def gaps(db: Reader, room_nid: int) -> frozenset[int]:
     """Nids of the events that name a parent which we lack: history is missing right before them."""
-    rows = db.execute("SELECT successor FROM backward_extremities WHERE room_nid = ?", (room_nid,)).fetchall()
-    return {row[0] for row in rows}
+
+    def read() -> frozenset[int]:
+        statement = "SELECT successor FROM backward_extremities WHERE room_nid = ?"
+        return frozenset(row[0] for row in db.execute(statement, (room_nid,)).fetchall())
+
+    return kept(db, GAPS, room_nid, "successors", read)
 
 
 def gap_between(
@@ -169,7 +174,7 @@ def gap_between(
     return None if row is None else (row[0], row[1])
 
 
-def seamless(rows: Sequence[EventRow], gaps: set[int], *, forward: bool) -> list[EventRow]:
+def seamless(rows: Sequence[EventRow], gaps: Collection[int], *, forward: bool) -> list[EventRow]:
     """Of the events after (or before) a place, nearest first: up to where history is missing."""
     found: list[EventRow] = []
     for row in rows:
@@ -287,6 +292,15 @@ def state_at_pos(db: Reader, room_nid: int, pos: int) -> int | None:
 
 def state_and_its_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | None:
     """The same, and since when it was."""
+    if db.kept is None:
+        return _state_and_its_pos(db, room_nid, pos)
+    newest = kept(db, STATES, room_nid, "newest", lambda: _state_and_its_pos(db, room_nid, NEWEST))
+    if newest is None or newest[1] <= pos:
+        return newest
+    return _state_and_its_pos(db, room_nid, pos)
+
+
+def _state_and_its_pos(db: Reader, room_nid: int, pos: int) -> tuple[int, int] | None:
     row: tuple[int, int] | None = db.execute(
         "SELECT group_nid, pos FROM room_states WHERE room_nid = ? AND pos <= ? ORDER BY pos DESC LIMIT 1",
         (room_nid, pos),

@@ -12,6 +12,7 @@ from typing import Any
 
 from minihs.store import devices
 from minihs.store.database import Reader, Tx
+from minihs.store.kept import TO_DEVICE, is_unwritten
 
 MAX_WAITING = 20_000
 """Messages that may wait for one device. Only a device that nobody uses any more, or a flood, gets there;
@@ -49,6 +50,8 @@ def read(
 
     When `limit` of them come back there may be more: the next `since` must be the last one's pos.
     """
+    if is_unwritten(db, TO_DEVICE, user_id, since):
+        return []
     rows = db.execute(
         "SELECT pos, json FROM to_device WHERE user_id = ? AND device_id = ? AND pos > ? AND pos <= ? "
         "ORDER BY pos LIMIT ?",

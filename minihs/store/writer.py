@@ -27,6 +27,7 @@ from typing import Any
 import trio
 
 from minihs.matrix.event import Event
+from minihs.store.kept import Written
 from minihs.store.reader import Parameters
 from minihs.store.watch import watch
 
@@ -57,6 +58,8 @@ class Tx:
     """What a write closure gets. Valid until the closure returns."""
 
     __slots__ = ("_connection", "_keys", "event_nids", "events")
+
+    kept = None
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection: sqlite3.Connection | None = connection
@@ -141,6 +144,7 @@ class BatchWriter:
         self._keys: set[str] = set()
         """What the closure under way has woken without knowing."""
         watch(connection, self._keys.add)
+        self.written = Written(connection)
         connection.set_authorizer(self._authorize)
 
     @property
