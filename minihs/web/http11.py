@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP/1.1 on one connection: requests are read by h11, answers are written here.
+"""HTTP/1.1 on one connection: requests are read by `request_reader.py`, answers are written here.
 
 It stands in the place of Hypercorn's `H11Protocol` and `HTTPStream`, which hand each part of a request and of
 its answer through two more layers and queues, at a fifth of a small request's cost, and speak protocols that
 can't be switched off. The application sees the same: ASGI.
 
 - HTTP/1.1 only: `Upgrade` is ignored, HTTP/2 is answered as the bad HTTP/1.1 that it is.
-- Each request is read by an h11 of its own, which sees to it that it is well-formed and knows where it ends
-  and whether another may follow. What we say ourselves need not be checked by it as if a stranger had.
+- Each request has a reader of its own, which sees to it that it is well-formed and knows where it ends and
+  whether another may follow. The next is not looked at before it is answered.
+- What we say ourselves need not be checked as if a stranger had: h11 sees what headers of ours are new.
 - Each handler runs in one task, which ends with the connection when the client hangs up.
 - A short answer leaves in one send, head and body together.
 """
@@ -30,15 +31,12 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGISendEvent, HTTPScope
 
 from minihs.web.body import Inbox
+from minihs.web.request_reader import BadRequest, Headers, Request, RequestReader
 
 log = structlog.get_logger(__name__)
 
 type Address = tuple[str, int] | None
-type Headers = list[tuple[bytes, bytes]]
 
-MAX_HEADER_BYTES = 32 * 1024
-"""Of a request line and headers that do not arrive at once."""
-MAX_HEADERS = 200
 CORK_BYTES = 16 * 1024
 """Up to this size, what there is of an answer leaves in one packet."""
 
@@ -46,6 +44,7 @@ MAX_LINES = 100
 """Sets of headers of answers that are remembered in their form on the wire."""
 
 NO_BODY = frozenset([204, 304])
+GO_ON = b"HTTP/1.1 100 \r\n\r\n"
 
 
 class EdgeLog(Logger):
@@ -62,7 +61,6 @@ class EdgeLog(Logger):
 class EdgeConfig(HypercornConfig):
     """What Hypercorn's parts are to know; they never open sockets or log files here."""
 
-    h11_max_incomplete_size = MAX_HEADER_BYTES
     include_server_header = False
     logger_class: type[Logger] = EdgeLog
 
@@ -144,7 +142,9 @@ class Http11:
         self._context = context
         self._state = state
         self._scheme = scheme
-        self._h11 = self._new_reader()
+        self._reader = RequestReader()
+        self._failed = False
+        """What came was no request; nothing more is read."""
         self._exchange: Exchange | None = None
         self._answered: trio.Event | None = None
         """Set when the request is answered; somebody waits for that."""
@@ -152,34 +152,43 @@ class Http11:
     @property
     def input_left(self) -> bool:
         """Whether the peer may be in the middle of sending something that we won't read."""
-        return self._h11.their_state in {h11.SEND_BODY, h11.ERROR}
+        return self._failed or (self._reader.request is not None and not self._reader.ended)
 
     async def receive(self, data: bytes) -> None:
         """Pass on what came; b"" is the end of it. Waits while the handler has not taken what came before."""
-        self._h11.receive_data(data)
-        while True:
+        if not data and self._reader.has_begun and not self._reader.ended:
+            await self._refuse_input(400)
+        while data and not self._failed:
             try:
-                event = self._h11.next_event()
-            except h11.RemoteProtocolError as error:
-                await self.refuse(error.error_status_hint)
-                return
-            if isinstance(event, h11.Request):
-                await self._begin(event)
-            elif event is h11.PAUSED:
-                self._answered = trio.Event()
-                await self._answered.wait()
-            elif self._exchange is None:
-                return
-            elif isinstance(event, h11.Data):
-                await self._exchange.inbox.put(
-                    {"type": "http.request", "body": bytes(event.data), "more_body": True}
-                )
-            elif isinstance(event, h11.EndOfMessage):
-                if self._h11.their_state not in {h11.DONE, h11.MUST_CLOSE}:  # it asks for another protocol
-                    self._h11.send(h11.Response(status_code=200, headers=[]))  # any answer means no
-                await self._exchange.inbox.put({"type": "http.request", "body": b"", "more_body": False})
-            else:  # NEED_DATA or ConnectionClosed
-                return
+                data = await self._read(data)
+            except BadRequest as error:
+                await self._refuse_input(error.status)
+
+    async def _read(self, data: bytes) -> bytes:
+        """Take some of it, and return what is left to be read. Raises BadRequest."""
+        reader = self._reader
+        if reader.ended:
+            if reader.request is not None and reader.request.is_last:
+                raise BadRequest(400)
+            self._answered = trio.Event()
+            await self._answered.wait()
+        elif reader.request is None:
+            data = reader.read_head(data)
+            if reader.request is not None:
+                await self._begin(reader.request)
+                if reader.ended:
+                    await self._pass_on(b"", more=False)
+        else:
+            body, data = reader.read_body(data)
+            if body:
+                await self._pass_on(body, more=True)
+            if reader.ended:
+                await self._pass_on(b"", more=False)
+        return data
+
+    async def _pass_on(self, body: bytes, *, more: bool) -> None:
+        if self._exchange is not None:
+            await self._exchange.inbox.put({"type": "http.request", "body": body, "more_body": more})
 
     def close(self) -> None:
         """The connection is over, and with it what is not answered."""
@@ -187,36 +196,32 @@ class Http11:
             self._exchange.over = True
             self._handlers.cancel()
 
-    async def _begin(self, request: h11.Request) -> None:
+    async def _begin(self, request: Request) -> None:
         target = origin_form(request.target)
-        status = refusal_of(request, target)
-        if status is not None or target is None:
-            await self.refuse(status or 400)
-            return
+        if target is None:
+            raise BadRequest(400)
         self._line.set_busy()
         path, _, query = target.partition(b"?")
-        method = request.method.decode("ascii").upper()
         scope: HTTPScope = {
             "type": "http",
-            "http_version": request.http_version.decode(),
+            "http_version": request.version,
             "asgi": {"spec_version": "2.1", "version": "3.0"},
-            "method": method,
+            "method": request.method,
             "scheme": self._scheme,
             "path": unquote(path.decode("ascii")),
             "raw_path": path,
             "query_string": query,
             "root_path": self._config.root_path,
-            "headers": list(request.headers),
+            "headers": request.headers,
             "client": self._line.peer,
             "server": self._line.local,
             "state": {**self._state, "target": target},  # type: ignore[typeddict-item]  # a plain dict will do
             "extensions": {},
         }
-        if self._h11.they_are_waiting_for_100_continue:
-            go_on = h11.InformationalResponse(status_code=100, headers=[])
-            await self._line.send(self._h11.send(go_on))
+        if request.expects_100:
+            await self._line.send(GO_ON)
         exchange = self._exchange = Exchange(
-            self, self._line, is_head=method == "HEAD", is_old=request.http_version == b"1.0"
+            self, self._line, is_head=request.method == "HEAD", is_old=request.version == "1.0"
         )
         self._handlers.spawn(
             run_app,
@@ -244,7 +249,12 @@ class Http11:
         What is left of a request won't be read. A client that doesn't know would send its next request
         behind it, and lose that.
         """
-        return self._h11.their_state is h11.DONE
+        request = self._reader.request
+        return self._reader.ended and request is not None and not request.is_last
+
+    async def _refuse_input(self, status: int) -> None:
+        self._failed = True
+        await self.refuse(status)
 
     async def refuse(self, status: int) -> None:
         """The last answer on this connection, unless one is on its way already."""
@@ -261,17 +271,11 @@ class Http11:
         if last or not self.may_go_on or self._context.terminated.is_set():
             self._line.end()
         else:
-            follows, _ = self._h11.trailing_data
-            self._h11 = self._new_reader()
-            if follows:
-                self._h11.receive_data(follows)
+            self._reader = RequestReader()
             self._line.set_idle()
         if self._answered is not None:
             self._answered.set()
             self._answered = None
-
-    def _new_reader(self) -> h11.Connection:
-        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._config.h11_max_incomplete_size)
 
 
 class Exchange:
@@ -383,16 +387,4 @@ def origin_form(target: bytes) -> bytes | None:
         if target.lower().startswith(scheme):
             slash = target.find(b"/", len(scheme))
             return target[slash:] if slash > 0 else b"/"
-    return None
-
-
-def refusal_of(request: h11.Request, target: bytes | None) -> int | None:
-    """The status for requests that are not taken at all."""
-    if request.http_version not in {b"1.0", b"1.1"}:
-        return 505
-    names = {name for name, _ in request.headers}
-    if target is None or {b"transfer-encoding", b"content-length"} <= names:
-        return 400  # two lengths are how requests are smuggled past proxies (RFC 9112, 6.3)
-    if len(request.headers) > MAX_HEADERS:
-        return 431
     return None

@@ -10,7 +10,7 @@ import pytest
 import trio
 from werkzeug.datastructures import Headers
 
-from minihs.web import body, client_address, connection, http11, serving
+from minihs.web import body, client_address, connection, http11, request_reader, serving
 from minihs.web.client_address import parse_networks
 from minihs.web.routing import NONE, Call, JsonObject, Routes
 from tests.advisories.kit import siege
@@ -30,7 +30,7 @@ def test_the_limits_of_connections_are_the_defaults() -> None:
 async def test_headers_have_a_number(more: int, status: int) -> None:
     async with open_house() as house:
         visitor = house.visit()
-        extra = b"X-Y: z\r\n" * (http11.MAX_HEADERS - 1 + more)
+        extra = b"X-Y: z\r\n" * (request_reader.MAX_HEADERS - 1 + more)
         await visitor.send(f"GET {VERSIONS} HTTP/1.1\r\nHost: x\r\n".encode() + extra + b"\r\n")
         assert (await visitor.response()).status == status
 
@@ -40,7 +40,7 @@ async def test_headers_that_do_not_end_have_a_size(size: int, refused: bool) -> 
     async with open_house() as house:
         visitor = house.visit()
         await visitor.send(f"GET {VERSIONS} HTTP/1.1\r\nHost: x\r\nX: ".encode())
-        await visitor.send(b"y" * (http11.MAX_HEADER_BYTES + size))
+        await visitor.send(b"y" * (request_reader.MAX_HEADER_BYTES + size))
         if not refused:
             await visitor.send(b"\r\n\r\n")
         assert (await visitor.response()).status == (431 if refused else 200)
