@@ -90,7 +90,7 @@ class BoundedBody(TrioBody):
 
     def stream(self, cap: int) -> Chunks:
         """The chunks as they arrive; 413 as soon as the cap is (or is announced to be) passed."""
-        announced = self._request.headers.get("Content-Length")  # a number: h11 has seen to that
+        announced = self._request.headers.get("Content-Length")  # a number: the reader has seen to that
         if announced is not None and int(announced) > cap:
             raise too_large()
         return Chunks(self, cap)
@@ -152,9 +152,11 @@ class BoundedRequest(TrioRequest):
     body: BoundedBody
 
     def __init__(self, scope: HTTPScope, receive: ASGIReceiveCallable) -> None:
-        headers = Headers(
-            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        )
+        headers = Headers()
+        # Werkzeug would look for line breaks in each, of which the reader has let none pass.
+        headers._list = [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+        ]
         client = scope["client"]
         SansIORequest.__init__(
             self,
