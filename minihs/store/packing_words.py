@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dictionary of `minihs.store.packing`, tag 1: what most events have in common, rarest first (deflate
-spends fewer bits on what is near the end). Part of the file format: it must never change.
+"""The dictionary of `minihs.store.packing`: what most events have in common, rarest first (fewer bits are
+spent on what is near the end). Part of the file format: it must never change.
 """
 
 from __future__ import annotations
+
+from base64 import b64decode
 
 WORDS_1 = (
     '{"content":{"formatted_body":"<mx-reply><blockquote><a href=\\"https://matrix.to/#/!","event_id":"$",'
@@ -57,3 +59,11 @@ WORDS_1 = (
     '"sha256":""},"origin_server_ts":17,"prev_events":["$"],"room_id":"!","sender":"@","signatures":{"":{'
     '"ed25519:":""}},"state_key":"","type":"m.room.message"}'
 ).encode()
+
+TABLES_2 = b64decode(
+    "N6Qw7IYwu3IvELCSdjAMwxSDIAiCIAjMaBQ2SCDhCgvIV4w5MoKCjDtB4QhVzWERGqUcWoZhSglzAAAQEhqJhElIrQ0ABKDKiUWG"
+    "CAWGh4QF0hk5NpARoQEAAKAIIUAAAAACAAAAAAAUbUJBoaFhImEgIBIOwmAwMAgGBwHgD0zMAAABAAAABAAAAAgAAAA="
+)
+"""What zstd puts before the words of a dictionary: how frequent which bytes, lengths and distances are in
+events. Made by its `ZDICT_finalizeDictionary` from these words and 4,000 events of many kinds with random
+ids. As much part of the format."""
