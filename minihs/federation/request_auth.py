@@ -37,8 +37,11 @@ class RequestAuth:
         self._keyring = keyring
         self._heard_from = heard_from
 
-    async def authenticate(self, method: str, raw_uri: str, headers: Headers, content: Any) -> str:
-        """The server that signed the request. `content` is the parsed body, None if there is none.
+    async def authenticate(
+        self, method: str, raw_uri: str, headers: Headers, content: Any, *, floats: bool | None = None
+    ) -> str:
+        """The server that signed the request. `content` is the parsed body, None if there is none; `floats`:
+        whether there may be any in it, if that is known.
 
         Raises MatrixError. A server that is heard from is up, whatever we thought of it.
         """
@@ -52,7 +55,7 @@ class RequestAuth:
                 uri=raw_uri,
                 origin=origin,
                 destination=self._our_name,  # which old servers sign as well, though they don't say it
-                content=None if content is None else canonical.encode(content),
+                content=None if content is None else canonical.encode(content, floats=floats),
             )
             await self._keyring.verify_request(
                 origin, message, [(each.key_id, unpadded.decode(each.signature)) for each in signatures]

@@ -59,6 +59,11 @@ def loads(data: bytes, *, strict: bool = False, max_depth: int = MAX_WIRE_DEPTH)
     parsed, a long text of tiny values. Of duplicate keys the last one counts. Integers of any size stay
     exact. `strict` adds the rules of `check_strict`.
     """
+    return read(data, strict=strict, max_depth=max_depth)[0]
+
+
+def read(data: bytes, *, strict: bool = False, max_depth: int = MAX_WIRE_DEPTH) -> tuple[Any, bool]:
+    """`loads`, and whether there may be floats in it, for an `encode` that follows."""
     _check_density(data)
     try:
         value = orjson.loads(data)
@@ -66,12 +71,14 @@ def loads(data: bytes, *, strict: bool = False, max_depth: int = MAX_WIRE_DEPTH)
         # A number too large for a double is the one thing orjson refuses that older rooms may hold.
         if strict or _LONG_NUMBER.search(data) is None:
             raise BadJson(f"not valid JSON: {error.msg}") from error
-        return _loads_exactly(data, max_depth)
+        return _loads_exactly(data, max_depth), True
     if strict:
         check_strict(value, max_depth=max_depth)
-    elif _survey(value, max_depth) and _LONG_NUMBER.search(data) is not None:
-        return _loads_exactly(data, max_depth)
-    return value
+        return value, False
+    floats = _survey(value, max_depth)
+    if floats and _LONG_NUMBER.search(data) is not None:
+        return _loads_exactly(data, max_depth), True
+    return value, floats
 
 
 def loads_checked(data: bytes) -> Any:
@@ -85,13 +92,16 @@ def loads_checked(data: bytes) -> Any:
         return loads(data, max_depth=MAX_CARRIED_DEPTH)  # the number may be in `unsigned`
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any, *, floats: bool | None = None) -> bytes:
     """Canonical JSON. BadJson for what has none: lone surrogates, NaN, keys or values of foreign types.
 
     Floats and large integers are written as canonicaljson writes them, since rooms before version 6 and
-    signed requests may hold them and every server must hash the same bytes.
+    signed requests may hold them and every server must hash the same bytes. `floats`: whether there may be
+    any, if that is known; else it is looked for.
     """
-    if not _survey(value, None):
+    if floats is None:
+        floats = _survey(value, None)
+    if not floats:
         try:
             return orjson.dumps(value, option=_SORTED)
         except TypeError:

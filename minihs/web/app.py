@@ -93,7 +93,7 @@ class App(QuartTrio):
         if call.method in {"PUT", "POST"} and await call.body():
             content = await call.json_value()
         call.origin = await self.services.request_auth.authenticate(
-            call.method, call.raw_uri, call.headers, content
+            call.method, call.raw_uri, call.headers, content, floats=call.has_floats
         )
         structlog.contextvars.bind_contextvars(origin=call.origin)
 

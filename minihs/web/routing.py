@@ -216,7 +216,7 @@ class Call:
     """One request, as its handler sees it."""
 
     __slots__ = (
-        "_body", "_json", "_json_read", "_query", "_requester", "headers", "method", "origin",
+        "_body", "_json", "_json_read", "_query", "_requester", "has_floats", "headers", "method", "origin",
         "raw_uri", "remote_address", "request", "route", "services",
     )  # fmt: skip
 
@@ -239,6 +239,8 @@ class Call:
         self._body: bytes | None = None
         self._json: Any = None
         self._json_read = False
+        self.has_floats = True
+        """Whether there may be floats in the body that `json_value` gave."""
 
     @property
     def requester(self) -> Requester:
@@ -285,7 +287,7 @@ class Call:
             if not data and optional:
                 return {}
             try:
-                self._json = canonical.loads(data, max_depth=self.route.max_depth)
+                self._json, self.has_floats = canonical.read(data, max_depth=self.route.max_depth)
             except canonical.BadJson as error:
                 raise not_json() from error
             self._json_read = True

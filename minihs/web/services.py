@@ -31,7 +31,9 @@ from minihs.users.service import Users
 class RequestAuthenticator(Protocol):
     """Checks X-Matrix signatures (`federation/request_auth.py`)."""
 
-    async def authenticate(self, method: str, raw_uri: str, headers: Headers, content: Any) -> str:
+    async def authenticate(
+        self, method: str, raw_uri: str, headers: Headers, content: Any, *, floats: bool | None = None
+    ) -> str:
         """The server name that signed the request; MatrixError 401 if it is not rightly signed."""
         ...
 

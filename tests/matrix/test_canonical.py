@@ -8,7 +8,7 @@ from typing import Any
 
 import canonicaljson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minihs.matrix import canonical
@@ -263,6 +263,17 @@ class TestLoads:
     def test_what_json_writes_is_read_back(self, value: Any) -> None:
         assert canonical.loads(json.dumps(value, ensure_ascii=False).encode()) == value
         assert canonical.loads(canonical.dumps(value)) == value
+
+    @given(any_values)
+    @example([1e-7])
+    @example({"a": [1e-7, 2**70]})
+    def test_what_is_known_of_floats_changes_no_byte(self, value: Any) -> None:
+        read, floats = canonical.read(json.dumps(value, ensure_ascii=False).encode())
+        assert canonical.encode(read, floats=floats) == canonicaljson.encode_canonical_json(read)
+
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_without_floats_and_long_numbers_that_is_known(self, strict: bool) -> None:
+        assert canonical.read(b'{"a": [1, "1.5", null]}', strict=strict) == ({"a": [1, "1.5", None]}, False)
 
     @given(st.text() | st.binary())
     def test_any_bytes_are_read_or_refused(self, data: str | bytes) -> None:

@@ -43,7 +43,9 @@ class FakeRequestAuth:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, Any]] = []
 
-    async def authenticate(self, method: str, raw_uri: str, headers: Headers, content: Any) -> str:
+    async def authenticate(
+        self, method: str, raw_uri: str, headers: Headers, content: Any, *, floats: bool | None = None
+    ) -> str:
         self.seen.append((method, raw_uri, content))
         if 'sig="good"' not in headers["Authorization"]:
             raise unauthorized("The signature is wrong.")
