@@ -11,8 +11,7 @@ A key that can't be had is another thing than a wrong signature (`KeyUnavailable
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from typing import NamedTuple
 
 import trio
 
@@ -53,8 +52,7 @@ INLINE = 3
 THREADS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
+class _Check(NamedTuple):
     """One server's signature on an event: any one of these will do."""
 
     server: str
@@ -181,6 +179,8 @@ class Keyring:
     ) -> list[tuple[int, SignatureError | None]]:
         if len(ready) <= INLINE:
             return _verify_chunk(ready)
+        if len(ready) <= CHUNK:
+            return await self._runtime.threads.run(_verify_chunk, ready)
         done: list[tuple[int, SignatureError | None]] = []
         limiter = trio.CapacityLimiter(THREADS)
 
@@ -282,8 +282,8 @@ def _signers(event: Event) -> dict[str, list[str]]:
 def _key_ids(signatures: object) -> list[str]:
     if not isinstance(signatures, dict):
         return []
-    published = (key_id for key_id in signatures if is_key_id(key_id) and key_id != POLICY_KEY_ID)
-    return list(islice(published, MAX_SIGNATURES))
+    published = [key_id for key_id in signatures if is_key_id(key_id) and key_id != POLICY_KEY_ID]
+    return published[:MAX_SIGNATURES]
 
 
 def _verify_chunk(

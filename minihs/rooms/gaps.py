@@ -79,10 +79,22 @@ class Gaps:
         Defer."""
         if is_settled(batch.graph, event) or is_placed(batch, event.event_id):
             return
+        await self.take_new(batch, event, origin, received_ts, source, missing_prevs(batch, event))
+
+    async def take_new(
+        self,
+        batch: Batch,
+        event: Event,
+        origin: str,
+        received_ts: int,
+        source: Source,
+        missing: Sequence[str],
+    ) -> None:
+        """The same for an event that is neither settled nor placed; `missing`: its `missing_prevs`."""
         is_full = batch.head.partial is not None and batch.head.partial.is_full
-        lacks = bool(_lacking(batch, event))
-        if not lacks and not is_full:
-            await self._place(batch, event, origin, received_ts, source, _known_states(batch, event))
+        known = _known_states(batch, event) if missing else {}
+        if known.keys() >= set(missing) and not is_full:
+            await self._place(batch, event, origin, received_ts, source, known)
         elif follows_another_room(batch, event):
             reject_placeless(batch, event, received_ts, "a prev event is of another room")
         elif is_full:

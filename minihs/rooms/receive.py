@@ -231,10 +231,13 @@ class Receiver:
                 batch.completed.append(event)
             batch.done.append(item.seq)
             return True
-        if not gaps and missing_prevs(batch, event):
+        missing = missing_prevs(batch, event)
+        if missing and not gaps:
             return False
         try:
-            await self._gaps.take(batch, event, item.origin, item.received_ts, Source.TRANSACTION)
+            await self._gaps.take_new(
+                batch, event, item.origin, item.received_ts, Source.TRANSACTION, missing
+            )
         except Defer as reason:
             self._defer(batch, item, str(reason))
         else:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from minihs.store import ids
@@ -14,8 +13,7 @@ MAX_ANSWERS = 1_000
 """Answers to transactions of one server that are remembered for longer than an hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A row of the inbox."""
 
     seq: int
@@ -111,41 +109,35 @@ _SELECT = "SELECT seq, room_id, event_id, origin, json, received_ts, attempts FR
 
 def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]:
     """PDUs of a room that are due, in the order they came."""
-    return [
-        Staged(*row)
-        for row in db.execute(
-            _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? ORDER BY seq LIMIT ?",
-            (room_id, now_ms, limit),
-        ).fetchall()
-    ]
+    rows = db.execute(
+        _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? ORDER BY seq LIMIT ?",
+        (room_id, now_ms, limit),
+    ).fetchall()
+    return list(map(Staged._make, rows))
 
 
 def next_pdus_of_others(
     db: Reader, room_id: str, now_ms: int, after_seq: int, origin: str, limit: int
 ) -> list[Staged]:
     """The same, behind a place in the queue, and not of that server."""
-    return [
-        Staged(*row)
-        for row in db.execute(
-            _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? AND seq > ? AND origin <> ? "
-            "ORDER BY seq LIMIT ?",
-            (room_id, now_ms, after_seq, origin, limit),
-        ).fetchall()
-    ]
+    rows = db.execute(
+        _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? AND seq > ? AND origin <> ? "
+        "ORDER BY seq LIMIT ?",
+        (room_id, now_ms, after_seq, origin, limit),
+    ).fetchall()
+    return list(map(Staged._make, rows))
 
 
 def next_pdus_of(
     db: Reader, room_id: str, now_ms: int, since_seq: int, origin: str, limit: int
 ) -> list[Staged]:
     """The same, from a place in the queue on, and only of that server."""
-    return [
-        Staged(*row)
-        for row in db.execute(
-            _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? AND seq >= ? AND origin = ? "
-            "ORDER BY seq LIMIT ?",
-            (room_id, now_ms, since_seq, origin, limit),
-        ).fetchall()
-    ]
+    rows = db.execute(
+        _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before <= ? AND seq >= ? AND origin = ? "
+        "ORDER BY seq LIMIT ?",
+        (room_id, now_ms, since_seq, origin, limit),
+    ).fetchall()
+    return list(map(Staged._make, rows))
 
 
 def is_waiting(db: Reader, event_id: str) -> bool:
@@ -157,13 +149,11 @@ def is_waiting(db: Reader, event_id: str) -> bool:
 
 def deferred_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]:
     """PDUs of a room that wait for something, the longest waiting first."""
-    return [
-        Staged(*row)
-        for row in db.execute(
-            _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before > ? ORDER BY seq LIMIT ?",
-            (room_id, now_ms, limit),
-        ).fetchall()
-    ]
+    rows = db.execute(
+        _SELECT + "WHERE room_id = ? AND kind = 0 AND not_before > ? ORDER BY seq LIMIT ?",
+        (room_id, now_ms, limit),
+    ).fetchall()
+    return list(map(Staged._make, rows))
 
 
 def count_deferred(db: Reader, room_id: str, now_ms: int) -> int:
@@ -177,15 +167,13 @@ def count_deferred(db: Reader, room_id: str, now_ms: int) -> int:
 def next_edus(db: Reader, limit: int) -> list[Staged]:
     """Of each server those that came first: one that sends thousands does not keep the others waiting."""
     turn = "ROW_NUMBER() OVER (PARTITION BY origin ORDER BY seq)"
-    return [
-        Staged(*row)
-        for row in db.execute(
-            "SELECT seq, room_id, event_id, origin, json, received_ts, attempts FROM inbox "
-            f"JOIN (SELECT seq, {turn} AS turn FROM inbox WHERE kind = 1) USING (seq) "
-            "ORDER BY turn, seq LIMIT ?",
-            (limit,),
-        ).fetchall()
-    ]
+    rows = db.execute(
+        "SELECT seq, room_id, event_id, origin, json, received_ts, attempts FROM inbox "
+        f"JOIN (SELECT seq, {turn} AS turn FROM inbox WHERE kind = 1) USING (seq) "
+        "ORDER BY turn, seq LIMIT ?",
+        (limit,),
+    ).fetchall()
+    return list(map(Staged._make, rows))
 
 
 def rooms_waiting(db: Reader) -> list[tuple[str, int]]:

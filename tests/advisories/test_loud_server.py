@@ -158,7 +158,7 @@ async def test_what_is_deferred_is_tried_once_in_a_batch(
         await quiet.enter(loud.room)
         wanted = quiet.event()
         wanted_id = quiet.id_of(wanted)
-        take, take_one = Gaps.take, Receiver._take_one
+        take, take_one = Gaps.take_new, Receiver._take_one
         tried: list[str] = []
 
         async def unsure(self: Gaps, batch: Batch, event: Event, *args: Any) -> None:
@@ -179,7 +179,7 @@ async def test_what_is_deferred_is_tried_once_in_a_batch(
             """Nor is it tried again before that has come."""
 
         monkeypatch.setattr(Receiver, "_hasten", no_haste)
-        monkeypatch.setattr(Gaps, "take", unsure)
+        monkeypatch.setattr(Gaps, "take_new", unsure)
         monkeypatch.setattr(Receiver, "_take_one", then_comes)
         await flood(loud, transactions_full(loud, 1))
         await trio.sleep(1)
