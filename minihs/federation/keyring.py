@@ -290,7 +290,10 @@ def _verify_chunk(
     chunk: Sequence[tuple[int, Event, list[_Check]]],
 ) -> list[tuple[int, SignatureError | None]]:
     """On a thread: pure computation."""
-    return [(position, _first_problem(event, checks)) for position, event, checks in chunk]
+    found = [(position, _first_problem(event, checks)) for position, event, checks in chunk]
+    for _, event, _ in chunk:
+        event.signed = None  # some live long
+    return found
 
 
 def _first_problem(event: Event, checks: Sequence[_Check]) -> SignatureError | None:

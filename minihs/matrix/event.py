@@ -47,6 +47,7 @@ class Event:
         "redacts",
         "room_id",
         "sender",
+        "signed",
         "state_key",
         "type",
         "version",
@@ -71,11 +72,14 @@ class Event:
     json: JsonObject
     """The event as it is signed and hashed and sent to other servers, without `unsigned`. So in room
     versions 1 and 2 it has an `event_id`, and in version 12 a create event has no `room_id`."""
+    signed: bytes | None
+    """Its `hashes.signed_bytes`, if its id was made of them just now and its signatures not looked at yet."""
 
     def __init__(self, pdu: JsonObject, version: RoomVersion, event_id: str) -> None:
         self.version = version
         self.event_id = event_id
         self.json = pdu
+        self.signed = None
         self.type = pdu["type"]
         self.sender = pdu["sender"]
         self.state_key = pdu.get("state_key")
@@ -108,7 +112,10 @@ class Event:
         check_fields(taken, version, of_history=of_history)
         taken["signatures"] = well_formed_signatures(taken["signatures"])
         check_json(taken, version)
-        return cls(taken, version, hashes.event_id_of(taken, version))
+        signed = None if version.event_format == 1 else hashes.signed_bytes(taken, version)
+        event = cls(taken, version, hashes.event_id_of(taken, version, signed))
+        event.signed = signed
+        return event
 
     @classmethod
     def from_store(cls, pdu: JsonObject, version: RoomVersion, event_id: str) -> Event:

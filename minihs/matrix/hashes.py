@@ -85,12 +85,13 @@ def id_of_refused(pdu: Any, version: RoomVersion) -> str | None:
     return event_id if is_event_id(event_id) else None
 
 
-def event_id_of(pdu: JsonObject, version: RoomVersion) -> str:
-    """The id of an event: stated in it in room versions 1 and 2, made of its reference hash since."""
+def event_id_of(pdu: JsonObject, version: RoomVersion, signed: bytes | None = None) -> str:
+    """The id of an event: stated in it in room versions 1 and 2, made of its reference hash since. `signed`:
+    its `signed_bytes`, if they are at hand."""
     if version.event_format == 1:
         event_id: str = pdu["event_id"]
         return event_id
-    return _name_of(reference_hash(pdu, version), version)
+    return _name_of(sha256(signed or signed_bytes(pdu, version)).digest(), version)
 
 
 def _name_of(digest: bytes, version: RoomVersion) -> str:

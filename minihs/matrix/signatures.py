@@ -104,7 +104,8 @@ def verify_event_signature(event: Event, server_name: str, key_id: str, public_k
     """SignatureError unless that server has signed the event with that key. Holds for an event and for its
     redacted form alike, since the redacted form is what is signed."""
     signature = signature_of(event.json, server_name, key_id)
-    verify_bytes(signed_bytes(event.json, event.version), signature, public_key)
+    signed = signed_bytes(event.json, event.version) if event.signed is None else event.signed
+    verify_bytes(signed, signature, public_key)
 
 
 def servers_that_must_sign(event: Event) -> set[str]:

@@ -194,10 +194,12 @@ class Receiver:
             """Those shall wait neither for the rest nor for another commit. Whether there are any."""
             # (Not with a single one: if that fails it must be by its own fault.)
             first = self._just_come(batch, loud) if len(staged) > 1 else []
+            if not first:
+                return False
             taken.update(item.origin for item in first)
             for item in first:
                 await self._take_one(batch, item, gaps=False)
-            return bool(first)
+            return True
 
         try:
             with_gaps: list[Staged] = []

@@ -183,6 +183,17 @@ async def test_a_forgery_in_a_large_batch_is_found_where_it_is(us: Caller) -> No
     assert {position for position, verdict in enumerate(verdicts) if verdict is not None} == forged
 
 
+@pytest.mark.parametrize("count", [1, 10, 150])
+async def test_what_is_signed_is_not_kept_once_it_was_verified(us: Caller, count: int) -> None:
+    keyring = keyring_of(us)
+    peer = ScriptedPeer(us.internet, "peer.test", clock=us.clock)
+    now = us.clock.now_ms()
+    events = [make_event("peer.test", peer.key, now, content={"n": n}) for n in range(count)]
+    assert all(event.signed is not None for event in events)
+    assert await keyring.verify_events(events) == [None] * count
+    assert all(event.signed is None for event in events)
+
+
 async def test_a_dead_server_costs_one_time_out_and_the_others_pass(us: Caller) -> None:
     keyring = keyring_of(us)
     alive = ScriptedPeer(us.internet, "alive.test", clock=us.clock)
