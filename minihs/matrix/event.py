@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minihs.matrix import hashes
-from minihs.matrix.canonical import MAX_INT, BadJson, JsonObject, check_strict
+from minihs.matrix import hashes, unpadded
+from minihs.matrix.canonical import MAX_INT, BadJson, JsonObject, check_strict, encode_checked
 from minihs.matrix.event_format import (
     EventError,
     check_fields,
     check_json,
+    check_size,
     names_its_room,
     reference_ids,
     well_formed_signatures,
@@ -24,7 +25,7 @@ from minihs.matrix.event_format import (
 from minihs.matrix.ids import domain_of
 from minihs.matrix.redaction import redact
 from minihs.matrix.room_versions import RoomVersion
-from minihs.matrix.signatures import SigningKey, sign_event
+from minihs.matrix.signatures import SigningKey
 
 __all__ = ["Event", "EventError", "build_event"]
 
@@ -213,11 +214,16 @@ def build_event(
             raise ValueError(f"an event of room version {version} needs a random_id")
         pdu["event_id"] = f"${random_id}:{server_name}"
     try:
-        check_strict(pdu)
-        signed = sign_event(hashes.with_content_hash(pdu), version, server_name, key)
+        check_strict(pdu)  # what is added to it from here on is as it should be
+        pdu["hashes"] = {"sha256": unpadded.encode(hashes.content_hash_of_checked(pdu))}
+        named = hashes.signed_bytes(pdu, version)  # which is what the signature and the id are made of
+        pdu["signatures"] = {server_name: {key.key_id: unpadded.encode(key.sign(named))}}
+        size = len(encode_checked(pdu))
     except BadJson as error:
         raise EventError(f"the event is not canonical JSON: {error.args[0]}") from error
-    return Event.from_wire(signed, version)
+    check_fields(pdu, version)
+    check_size(size)
+    return Event(pdu, version, hashes.event_id_by(named, pdu, version))
 
 
 def _references(

@@ -37,6 +37,11 @@ def check_json(pdu: JsonObject, version: RoomVersion) -> None:
             size = len(canonical.encode(pdu))
     except BadJson as error:
         raise EventError(f"the event is not canonical JSON: {error.args[0]}") from error
+    check_size(size)
+
+
+def check_size(size: int) -> None:
+    """EventError if that is too large. In bytes of canonical JSON."""
     if size > MAX_EVENT_BYTES:
         raise EventError(f"the event has {size} bytes, more than {MAX_EVENT_BYTES}")
 

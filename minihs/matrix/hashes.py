@@ -24,6 +24,11 @@ def content_hash(pdu: JsonObject) -> bytes:
     return _content_hash(pdu, canonical.encode)
 
 
+def content_hash_of_checked(pdu: JsonObject) -> bytes:
+    """The same for what has passed `canonical.check_strict`."""
+    return _content_hash(pdu, canonical.encode_checked)
+
+
 def with_content_hash(pdu: JsonObject) -> JsonObject:
     """A copy of `pdu` whose `hashes` holds its content hash."""
     return {**pdu, "hashes": {"sha256": unpadded.encode(content_hash(pdu))}}
@@ -92,6 +97,13 @@ def event_id_of(pdu: JsonObject, version: RoomVersion, signed: bytes | None = No
         event_id: str = pdu["event_id"]
         return event_id
     return _name_of(sha256(signed or signed_bytes(pdu, version)).digest(), version)
+
+
+def event_id_by(signed: bytes, pdu: JsonObject, version: RoomVersion) -> str:
+    """The same where the event's `signed_bytes` are at hand."""
+    if version.event_format == 1:
+        return event_id_of(pdu, version)
+    return _name_of(sha256(signed).digest(), version)
 
 
 def _name_of(digest: bytes, version: RoomVersion) -> str:
