@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -277,6 +277,43 @@ async def test_who_hangs_up_meanwhile_has_said_it_all_the_same(tmp_path: Path) -
                 inner.cancel_scope.cancel()
             await hall.say(nursery, "three")
         assert hall.bodies() == ["one", "gone", "three"]
+
+
+async def test_the_first_is_written_at_once_and_those_that_come_meanwhile_after_it(tmp_path: Path) -> None:
+    async with halls(tmp_path) as hall:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    nursery.start_soon(hall.say, nursery, number)
+        assert hall.commits == 2
+        assert sorted(hall.bodies()) == ["0", "1", "2", "3", "4"]
+        assert not hall.a.parts.tasks.is_busy(hall.room_id)
+
+
+async def test_what_was_begun_is_done_to_its_end_whoever_hangs_up(tmp_path: Path) -> None:
+    async with halls(tmp_path) as hall:
+        done: list[object] = []
+
+        async def note(wishes: Sequence[str]) -> list[str | Exception]:
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+            done.extend(wishes)
+            return list(wishes)
+
+        scope = trio.CancelScope()
+
+        async def ask() -> None:
+            with scope:
+                await hall.a.parts.tasks.run_together(hall.room_id, note, "said")
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                scope.cancel()
+                await hall.a.parts.tasks.run_together(hall.room_id, note, "after")
+        assert done == ["said", "after"]
 
 
 async def test_a_message_that_makes_the_commit_fail_is_its_senders_alone(
