@@ -100,7 +100,7 @@ def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Sour
         if known is None or event.event_id != known.event_id:
             return Verdict(Outcome.REJECTED, "the room has another create event")
     checks = source.checks
-    like = _alike(event) if head.partial is None and "before" in checks else None
+    like = alike(event) if head.partial is None and "before" in checks else None
     # (An auth event that came alone, and was accepted so, may have been rejected at its place since.)
     if like is None or like not in before.allowed or any(map(graph.is_rejected, event.auth_events)):
         verdict = _judge_by_place(graph, head, event, before, source)
@@ -147,7 +147,7 @@ _LOOKED_INTO = frozenset(
 """Types for which the rules look at more than type, sender and auth events."""
 
 
-def _alike(event: Event) -> Like | None:
+def alike(event: Event) -> Like | None:
     """Where one event is allowed, all others that have this in common are as well. None: only itself."""
     if event.state_key is not None or event.type in _LOOKED_INTO:
         return None

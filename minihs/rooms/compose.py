@@ -14,6 +14,7 @@ from minihs.matrix.errors import MatrixError, forbidden, not_found
 from minihs.matrix.event import Event, EventError, build_event
 from minihs.matrix.hashes import reference_hash
 from minihs.matrix.room_versions import RoomVersion
+from minihs.rooms.authorise import alike
 from minihs.rooms.batch import Batch
 from minihs.rooms.entry import ClientTxn, Entry
 from minihs.rooms.head import Head
@@ -146,8 +147,12 @@ def _hosts(parts: Parts, batch: Batch) -> Collection[str]:
 
 def allow(parts: Parts, head: Head, event: Event, before: StateRef) -> None:
     """Raise M_FORBIDDEN if the event is against the auth rules, by the state before it or the current one."""
+    like = alike(event) if head.partial is None else None
     try:
-        check_auth(event, head.state(parts.graph, before))
+        if like is None or like not in before.allowed:
+            check_auth(event, head.state(parts.graph, before))
+            if like is not None:  # it cites what the state has, so by its auth events it is allowed as well
+                before.allow(like)
         if not before.same_as(head.current):
             check_auth(event, head.state(parts.graph))
     except AuthError as error:

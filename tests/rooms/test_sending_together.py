@@ -14,9 +14,11 @@ import pytest
 import trio
 import trio.testing
 
+from minihs.matrix.auth_rules import check_auth
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
+from minihs.rooms import compose
 from minihs.rooms.batch import Batch
 from minihs.rooms.entry import ClientTxn, Entry
 from minihs.rooms.service import Rooms
@@ -288,6 +290,35 @@ async def test_the_first_is_written_at_once_and_those_that_come_meanwhile_after_
         assert hall.commits == 2
         assert sorted(hall.bodies()) == ["0", "1", "2", "3", "4"]
         assert not hall.a.parts.tasks.is_busy(hall.room_id)
+
+
+async def test_what_a_state_allows_is_found_out_once_for_all_messages_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def check(event: Event, state: Any) -> None:
+        checked.append(event.type)
+        check_auth(event, state)
+
+    monkeypatch.setattr(compose, "check_auth", check)
+    async with halls(tmp_path) as hall:
+
+        async def say(sender: str, type: str = "m.room.message") -> None:
+            await hall.a.send(sender, hall.room_id, type, {"body": "x"})
+
+        checked.clear()
+        for _ in range(3):
+            await say(ALICE)
+        assert checked == ["m.room.message"]
+        await say(ADA)
+        await say(ALICE, "m.sticker")
+        assert checked == ["m.room.message", "m.room.message", "m.sticker"]
+        levels = {"events": {"m.room.message": 50}}
+        await hall.a.send(ALICE, hall.room_id, "m.room.power_levels", levels, state_key="")
+        with pytest.raises(MatrixError, match="M_FORBIDDEN"):
+            await say(ADA)
+        await say(ALICE)
 
 
 async def test_what_was_begun_is_done_to_its_end_whoever_hangs_up(tmp_path: Path) -> None:
