@@ -155,12 +155,7 @@ class QueryArgs:
     def __init__(self, query_string: bytes) -> None:
         self._values: dict[str, list[str]] = {}
         try:
-            pairs = parse_qsl(
-                query_string.decode("ascii"),
-                keep_blank_values=True,
-                errors="strict",
-                max_num_fields=MAX_QUERY_FIELDS,
-            )
+            pairs = _pairs(query_string.decode("ascii"))
         except ValueError as error:
             raise invalid_param("The query string is not valid UTF-8, or has too many fields.") from error
         for name, value in pairs:
@@ -212,12 +207,22 @@ class QueryArgs:
         return text == "true"
 
 
+def _pairs(text: str) -> Iterable[tuple[str, str]]:
+    if not text:
+        return ()
+    if "%" in text or "+" in text or text.count("&") >= MAX_QUERY_FIELDS:
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
+    # Nothing in it is encoded, as in most: then it need not be looked for in each part.
+    parts = [field.partition("=") for field in text.split("&") if field]
+    return [(name, value) for name, _, value in parts]
+
+
 class Call:
     """One request, as its handler sees it."""
 
     __slots__ = (
         "_body", "_json", "_json_read", "_query", "_requester", "has_floats", "headers", "method", "origin",
-        "raw_uri", "remote_address", "request", "route", "services",
+        "remote_address", "request", "route", "services",
     )  # fmt: skip
 
     def __init__(
@@ -230,8 +235,6 @@ class Call:
         self.headers = request.headers
         self.remote_address = remote_address
         """IP address of the client (behind a trusted proxy: the one that the proxy names), or "unix"."""
-        self.raw_uri = request.scope["state"]["target"].decode("ascii")
-        """Path and query as received, still encoded: what X-Matrix signs."""
         self.origin = ""
         """auth=FEDERATION: the server that signed this request."""
         self._requester: Requester | None = None
@@ -241,6 +244,12 @@ class Call:
         self._json_read = False
         self.has_floats = True
         """Whether there may be floats in the body that `json_value` gave."""
+
+    @property
+    def raw_uri(self) -> str:
+        """Path and query as received, still encoded: what X-Matrix signs."""
+        target: bytes = self.request.scope["state"]["target"]
+        return target.decode("ascii")
 
     @property
     def requester(self) -> Requester:

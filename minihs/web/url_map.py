@@ -30,6 +30,8 @@ class _Node:
 class UrlMap:
     def __init__(self) -> None:
         self._root = _Node()
+        self._fixed: dict[bytes, _Node] = {}
+        """By path, where those end that have no parameters: they go before all others."""
 
     def add(self, route: Route) -> None:
         for path in route.paths:
@@ -42,11 +44,17 @@ class UrlMap:
                 else:
                     node = node.fixed.setdefault(segment.encode("ascii"), _Node())
             node.served.setdefault(route.method, (route, names))
+            if not names:
+                self._fixed[path.encode("ascii")] = node
 
     def find(self, method: str, path: bytes, apis: frozenset[str]) -> tuple[Route, dict[str, str]]:
         """The route among those of `apis`, and its parameters. M_UNRECOGNIZED: 404 for an unknown path, 405
         for a method that the path does not have. HEAD is GET without the body."""
         wanted = "GET" if method == "HEAD" else method
+        fixed = self._fixed.get(path)
+        served = None if fixed is None else fixed.served.get(wanted)
+        if served is not None and served[0].api in apis:
+            return served[0], {}
         found_path = False
         for node, values in self._ends(path.split(b"/")):
             for route, names in node.served.values():

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 import pytest
 
 from minihs.matrix.errors import MatrixError
@@ -27,6 +29,33 @@ class TestQuery:
         assert query.get("missing", "default") == "default"
         assert query.getlist("server_name") == ["x", "y"]
         assert query.getlist("missing") == []
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "a",
+            "a=",
+            "=b",
+            "=",
+            "&",
+            "&&",
+            "a=b&",
+            "&a=b",
+            "a=b=c",
+            "a=b&a=c",
+            "a;b=c",
+            "a=%41",
+            "a=b+c",
+            "%",
+            "a&" * (MAX_QUERY_FIELDS - 1),
+        ],
+    )
+    def test_it_is_read_as_forms_are(self, text: str) -> None:
+        expected: dict[str, list[str]] = {}
+        for name, value in parse_qsl(text, keep_blank_values=True):
+            expected.setdefault(name, []).append(value)
+        assert QueryArgs(text.encode())._values == expected
 
     def test_a_required_value_must_be_there(self) -> None:
         assert QueryArgs(b"a=1").require("a") == "1"

@@ -37,6 +37,19 @@ def test_a_fixed_name_goes_before_a_parameter() -> None:
     assert found(url_map, b"/a/z/c") == ("/a/{x}/c", {"x": "z"})
 
 
+def test_a_fixed_path_of_another_method_or_listener_hides_nothing() -> None:
+    url_map = made(
+        ("GET", "/a/b"), ("PUT", "/a/{x}"), ("GET", "/_matrix/federation/b"), ("GET", "/_matrix/{x}/b")
+    )
+    assert found(url_map, b"/a/b", "HEAD") == ("/a/b", {})
+    assert found(url_map, b"/a/b", "PUT") == ("/a/{x}", {"x": "b"})
+    for apis, expected in ((APIS, "/_matrix/federation/b"), ({"client"}, "/_matrix/{x}/b")):
+        assert url_map.find("GET", b"/_matrix/federation/b", frozenset(apis))[0].paths[0] == expected
+    with pytest.raises(MatrixError) as refused:
+        url_map.find("POST", b"/a/b", APIS)
+    assert refused.value.status == 405
+
+
 def test_a_dead_end_behind_a_fixed_name_is_left_again() -> None:
     url_map = made(("GET", "/a/b/{y}/d"), ("GET", "/a/{x}/c"), ("PUT", "/a/b/c"))
     assert found(url_map, b"/a/b/c") == ("/a/{x}/c", {"x": "b"})
