@@ -214,7 +214,8 @@ def build_event(
             raise ValueError(f"an event of room version {version} needs a random_id")
         pdu["event_id"] = f"${random_id}:{server_name}"
     try:
-        check_strict(pdu)  # what is added to it from here on is as it should be
+        # The rest is ours, or looked at below.
+        check_strict({"content": pdu["content"], "origin_server_ts": origin_server_ts})
         pdu["hashes"] = {"sha256": unpadded.encode(hashes.content_hash_of_checked(pdu))}
         named = hashes.signed_bytes(pdu, version)  # which is what the signature and the id are made of
         pdu["signatures"] = {server_name: {key.key_id: unpadded.encode(key.sign(named))}}

@@ -121,7 +121,9 @@ class Kept:
 
     def get(self, kind: str, key: str | int, what: Hashable) -> _Answer | None:
         answer = self._answers.get((kind, key, what))
-        return answer if answer is not None and self.is_unwritten(kind, key, answer.pos) else None
+        if answer is None or self._notes[kind][hash(key) % SLOTS] > answer.pos:
+            return None
+        return answer
 
     def put(self, kind: str, key: str | int, what: Hashable, value: object) -> None:
         size = ANSWER_BYTES + ITEM_BYTES * (len(value) if isinstance(value, Sized) else 0)

@@ -195,6 +195,8 @@ class TestBuilding:
             for content in ({"a": 1.5}, {"a": 2**53}, {"a": "\ud800"}, {"a": float("nan")}):
                 with pytest.raises(EventError, match="canonical"):
                     built(version, content=content)
+            with pytest.raises(EventError, match="canonical"):
+                built(version, origin_server_ts=2**53)
             with pytest.raises(EventError, match="bytes"):
                 built(version, content={"body": "x" * 65_536})
             with pytest.raises(EventError, match="type"):
