@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from minihs.store.database import Reader, Tx
@@ -93,10 +94,14 @@ def of_user(db: Reader, room_nid: int, user_id: str) -> list[Receipt]:
     ]
 
 
-class _Read(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Read:
     upto: Mapping[str, int]
     is_final: bool
     """All the events are here; none can come that would change anything."""
+
+    def __len__(self) -> int:
+        return len(self.upto)
 
 
 def read_upto(db: Reader, room_nid: int, user_id: str) -> Mapping[str, int]:

@@ -168,6 +168,23 @@ def test_answers_that_are_kept_have_an_end(writing: sqlite3.Connection, reading:
     assert (reading.kept.get(kept.ACCOUNT_DATA, USER, "long"), reading.kept.size) == (None, 0)
 
 
+def test_what_was_read_in_many_threads_counts_for_as_many(
+    writing: sqlite3.Connection, reading: ReadConnection
+) -> None:
+    """(One user may have receipts in a thousand threads of each room.)"""
+    writing.execute(
+        "INSERT INTO events (event_nid, room_nid, type, sender, depth, ts, received_ts, outcome, outlier, "
+        "auth_nids, topo, arrival) VALUES (1, ?, 't', 's', 1, 1, 1, 0, 0, '', 1, 1)",
+        (ROOM,),
+    )
+    writing.execute("INSERT INTO event_ids VALUES (1, '$e')")
+    rows = [(ROOM, USER, f"$thread{number}") for number in range(500)]
+    writing.executemany("INSERT INTO receipts VALUES (?, ?, 'm.read', ?, '$e', 1, 1)", rows)
+    assert len(receipts.read_upto(reading, ROOM, USER)) == 500
+    assert reading.kept is not None
+    assert reading.kept.size == kept.ANSWER_BYTES + 500 * kept.ITEM_BYTES
+
+
 def test_there_are_so_many_notes_and_no_more(writing: sqlite3.Connection) -> None:
     written = Written(writing)
     writing.execute("BEGIN")
