@@ -83,7 +83,7 @@ class Database:
         self._slots = trio.Semaphore(MAX_QUEUED)
         self._callbacks: list[Callback] = []
         self._witnesses: list[Callable[[], None]] = []
-        self._event_readers: list[Callable[[Mapping[int, Event]], None]] = []
+        self._event_readers: list[Callable[[Mapping[int, Event | None]], None]] = []
         self._scanners: list[ReadConnection] = []
         self._failure: BaseException | None = None
         self._closed = False
@@ -184,9 +184,9 @@ class Database:
         """The same for commits that wake nobody too: for who remembers what is *not* in the database."""
         self._witnesses.append(callback)
 
-    def on_events(self, callback: Callable[[Mapping[int, Event]], None]) -> None:
+    def on_events(self, callback: Callable[[Mapping[int, Event | None]], None]) -> None:
         """Call `callback` with the events whose JSON a commit wrote, by number, before anybody is woken by
-        it: who is will read them next."""
+        it: who is will read them next. None: there was another JSON in its place."""
         self._event_readers.append(callback)
 
     async def _perform(self, job: Job) -> object:

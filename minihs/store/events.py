@@ -129,7 +129,7 @@ def make_whole(tx: Tx, nid: int, event: Event) -> bool:
     if not is_same(kept, event):
         return False
     tx.execute("UPDATE event_json SET json = ? WHERE event_nid = ?", (pack(canonical.dumps(event.json)), nid))
-    tx.events[nid] = event
+    tx.events[nid] = None
     return True
 
 

@@ -66,8 +66,9 @@ class Tx:
         self._keys: set[str] = set()
         self.event_nids: dict[str, int] = {}
         """Numbers of events that this closure has looked up, for `ids.intern_event`."""
-        self.events: dict[int, Event] = {}
-        """By number, those whose JSON is new: `Database.on_events` hands them out after the COMMIT."""
+        self.events: dict[int, Event | None] = {}
+        """By number, those whose JSON is new: `Database.on_events` hands them out after the COMMIT. None: it
+        is another than it was."""
 
     def remember(self, event_id: str, nid: int) -> None:
         if len(self.event_nids) >= MAX_REMEMBERED:
@@ -126,7 +127,7 @@ class Job:
         self.result: Any = None
         self.error: BaseException | None = None
         self.keys: set[str] = set()
-        self.events: dict[int, Event] = {}
+        self.events: dict[int, Event | None] = {}
         self.task: trio.lowlevel.Task | None = None
 
     def fail(self, error: BaseException) -> None:

@@ -29,6 +29,9 @@ CONTENT_FACTOR = 6
 OVERHEAD = 1_000
 """Bytes, of everything else that belongs to one event."""
 
+MAX_CHANGED = 4096
+"""Events that got another JSON, of which it is remembered: more than change while one scan goes on."""
+
 
 class Body(NamedTuple):
     event_id: str
@@ -42,8 +45,10 @@ class Bodies:
     def __init__(self) -> None:
         self._lock = Lock()
         self._kept: ByteCache[tuple[int, int | None], Body] = ByteCache(BODIES_BYTES)
-        self._written: Mapping[int, Event] = {}
+        self._written: Mapping[int, Event | None] = {}
         """By the last commit that wrote events: who was waiting for them reads them next, or nobody does."""
+        self._changed: dict[int, None] = {}
+        """What a scan that began before may still read as it was."""
 
     def get(self, db: Reader, rows: Iterable[EventRow]) -> dict[int, Body]:
         """nid → body. A redacted event is another entry than it was before."""
@@ -62,7 +67,8 @@ class Bodies:
                 unread = [nid for nid in missing if nid not in new]
                 for nid, (event_id, pdu) in timeline.bodies(db, unread).items():
                     new[nid] = _body(event_id, pdu)
-            self._keep({(nid, missing[nid]): body for nid, body in new.items()})
+            # Others than the loop's reader, scans, may read an earlier state of the database.
+            self._keep({(nid, missing[nid]): body for nid, body in new.items()}, early=db.kept is None)
             found |= new
         return found
 
@@ -74,19 +80,26 @@ class Bodies:
                 new[nid] = _body(event.event_id, event.json)
         return new
 
-    def take_over(self, written: Mapping[int, Event]) -> None:
-        """These were just written, by their numbers; some perhaps in the place of their redacted form. (If
-        one was redacted by the same commit, nobody asks for it as it is here.)"""
+    def take_over(self, written: Mapping[int, Event | None]) -> None:
+        """These were just written, by their numbers; those without an event in the place of their redacted
+        form. (If one was redacted by the same commit, nobody asks for it as it is here.)"""
         with self._lock:
-            for nid in written:
+            for nid, event in written.items():
                 self._kept.drop((nid, None))
+                if event is None:
+                    self._changed.pop(nid, None)
+                    self._changed[nid] = None
+            while len(self._changed) > MAX_CHANGED:
+                del self._changed[next(iter(self._changed))]
         self._written = written
 
-    def _keep(self, new: Mapping[tuple[int, int | None], Body]) -> None:
+    def _keep(self, new: Mapping[tuple[int, int | None], Body], *, early: bool) -> None:
+        """`early`: they may have been read from an earlier state of the database."""
         sizes = [CONTENT_FACTOR * len(canonical.dumps(body.pdu.get("content"))) for body in new.values()]
         with self._lock:
             for (key, body), size in zip(new.items(), sizes, strict=True):
-                self._kept.put(key, body, size + OVERHEAD)
+                if not (early and key[0] in self._changed):
+                    self._kept.put(key, body, size + OVERHEAD)
 
 
 def _body(event_id: str, pdu: JsonObject) -> Body:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from minihs.matrix.event import Event
 from minihs.store import events, new_events, timeline
 from minihs.store.database import Tx
+from minihs.store.reader import ReadConnection
 from minihs.store.timeline import EventRow
 from minihs.store.writer import Job
 from minihs.sync import bodies as bodies_module
@@ -78,9 +80,10 @@ async def test_large_events_are_not_handed_over(
     world: World, read: list[int], monkeypatch: pytest.MonkeyPatch, spare: int
 ) -> None:
     room, since = await room_with_bob(world)
-    told: list[Event] = []
+    told: list[Event | None] = []
     world.db.on_events(lambda written: told.extend(written.values()))
     await world.say(ALICE, room, "as long as the next")
+    assert told[-1] is not None
     size = len(new_events.canonical.dumps(told[-1].json))
     monkeypatch.setattr(new_events, "MAX_TOLD_BYTES", size - 1 + spare)
     since = (await world.sync(BOB, since))["next_batch"]
@@ -93,7 +96,7 @@ async def test_large_events_are_not_handed_over(
 
 async def test_what_is_not_for_the_timeline_is_not_handed_over(world: World) -> None:
     room, _ = await room_with_bob(world)
-    told: list[Event] = []
+    told: list[Event | None] = []
     world.db.on_events(lambda written: told.extend(written.values()))
     levels = await world.receive("@far:far.test", room, "m.room.topic", {"topic": "not a member"}, "")
     assert row_of(world, room, levels).outcome != 0
@@ -106,7 +109,7 @@ async def test_after_a_failed_commit_nothing_is_handed_over(world: World) -> Non
     nid = row_of(world, room, sent).nid
     event = world.rooms.parts.graph.event(sent)
     assert event is not None
-    told: list[Event] = []
+    told: list[Event | None] = []
     world.db.on_events(lambda written: told.extend(written.values()))
 
     def fail(tx: Tx) -> None:
@@ -140,6 +143,38 @@ async def test_an_event_that_is_completed_is_shown_whole(world: World) -> None:
     await world.db.write(lambda tx: events.complete(tx, whole))
     (first, _) = (await world.sync(BOB, since))["rooms"]["join"][room]["timeline"]["events"]
     assert first["content"]["body"] == "whole"
+
+
+async def test_a_scan_that_began_earlier_does_not_bring_back_what_was(world: World) -> None:
+    room, _ = await room_with_bob(world)
+    sent = await world.say(ALICE, room, "whole")
+    row, whole = row_of(world, room, sent), world.rooms.parts.graph.event(sent)
+    assert whole is not None
+
+    def put_redacted(tx: Tx) -> None:
+        redacted = events.pack(events.canonical.dumps(whole.redacted().json))
+        tx.execute("UPDATE event_json SET json = ? WHERE event_nid = ?", (redacted, row.nid))
+
+    await world.db.write(put_redacted)
+    keeping = Bodies()
+    world.db.on_events(keeping.take_over)
+    path = world.db.path
+    with closing(ReadConnection(path, budget=10**9, cache_kib=1024, state_cache=1 << 20)) as scan:
+        scan.execute("BEGIN")
+        assert timeline.bodies(scan, [row.nid])[row.nid][1]["content"] == {}
+        await world.db.write(lambda tx: events.complete(tx, whole))
+        assert keeping.get(scan, [row])[row.nid].pdu["content"] == {}
+        assert keeping.get(world.db.read, [row])[row.nid].pdu["content"]["body"] == "whole"
+        # What the loop read since is for all.
+        assert keeping.get(scan, [row])[row.nid].pdu["content"]["body"] == "whole"
+
+
+def test_so_many_changes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies_module, "MAX_CHANGED", 2)
+    keeping = Bodies()
+    for nid in (1, 2, 1, 3):
+        keeping.take_over({nid: None})
+    assert list(keeping._changed) == [1, 3]
 
 
 async def test_a_redacted_event_is_shown_redacted_at_once(world: World) -> None:
