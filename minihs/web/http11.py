@@ -15,6 +15,7 @@ can't be switched off. The application sees the same: ASGI.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -45,6 +46,8 @@ MAX_LINES = 100
 
 NO_BODY = frozenset([204, 304])
 GO_ON = b"HTTP/1.1 100 \r\n\r\n"
+ORIGIN = re.compile(rb"https?://[^/?#]+(?=[/?]|$)", re.IGNORECASE)
+"""Before the path of an absolute target, which may be empty: a slash in the query does not begin one."""
 
 
 class EdgeLog(Logger):
@@ -383,8 +386,8 @@ def origin_form(target: bytes) -> bytes | None:
     """Path and query of a request target; None for what we don't serve (CONNECT, other schemes)."""
     if target.startswith(b"/") or target == b"*":
         return target
-    for scheme in (b"http://", b"https://"):
-        if target.lower().startswith(scheme):
-            slash = target.find(b"/", len(scheme))
-            return target[slash:] if slash > 0 else b"/"
-    return None
+    found = ORIGIN.match(target)
+    if found is None:
+        return None
+    rest = target[found.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest

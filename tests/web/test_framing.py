@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from minihs.web.connection import LINGER_SECONDS
+from minihs.web.http11 import origin_form
 from minihs.web.request_reader import MAX_HEADER_BYTES, MAX_HEADERS
 from minihs.web.routing import NONE, Call, JsonObject, Routes
 
@@ -226,6 +227,21 @@ async def test_what_is_still_sent_behind_a_bad_head_is_drained(autojump_clock: o
         assert "<Edge: 1 connections" in repr(house.edge)
         await trio.sleep(LINGER_SECONDS)
         assert "<Edge: 0 connections" in repr(house.edge)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"http://x", b"/"),
+        (b"HTTPS://x:1/a//b?c", b"/a//b?c"),
+        (b"http://x?a=/_test/echo", b"/?a=/_test/echo"),
+        (b"http://x#/_test/echo", None),
+        (b"http:///_test/echo", None),
+    ],
+)
+def test_where_the_path_of_an_absolute_target_begins(target: bytes, expected: bytes | None) -> None:
+    """A proxy that allows some paths only must have seen the same one."""
+    assert origin_form(target) == expected
 
 
 async def test_options_may_ask_about_everything(autojump_clock: object) -> None:
