@@ -148,6 +148,8 @@ class Http11:
         self._reader = RequestReader()
         self._failed = False
         """What came was no request; nothing more is read."""
+        self._said_all = False
+        """The last answer is out. What comes now is neither read nor answered: it would have two."""
         self._exchange: Exchange | None = None
         self._answered: trio.Event | None = None
         """Set when the request is answered; somebody waits for that."""
@@ -159,9 +161,9 @@ class Http11:
 
     async def receive(self, data: bytes) -> None:
         """Pass on what came; b"" is the end of it. Waits while the handler has not taken what came before."""
-        if not data and self._reader.has_begun and not self._reader.ended:
+        if not data and self._reader.has_begun and not self._reader.ended and not self._said_all:
             await self._refuse_input(400)
-        while data and not self._failed:
+        while data and not self._failed and not self._said_all:
             try:
                 data = await self._read(data)
             except BadRequest as error:
@@ -272,6 +274,7 @@ class Http11:
         """The handler has answered, or never will."""
         self._exchange = None
         if last or not self.may_go_on or self._context.terminated.is_set():
+            self._said_all = True
             self._line.end()
         else:
             self._reader = RequestReader()

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import lockstep_stream_pair
+from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from minihs.web.client_address import parse_networks
 from minihs.web.connection import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS, SEND_SECONDS
@@ -130,6 +131,38 @@ async def test_a_handler_is_not_cancelled_while_its_client_waits(autojump_clock:
         for _ in range(3):
             assert (await visitor.request("GET", "/_test/quick")).body == b"ab"
         assert ends == ["finished"] * 3
+
+
+class Slowly:
+    """A handler at a plain socket that answers when it is let, without having read the body, of which five
+    pieces came: one more than are held."""
+
+    def __init__(self) -> None:
+        self.routes = Routes()
+        self.let = trio.Event()
+        self.routes.post("/_test/slow", auth=NONE)(self.slow)
+
+    async def slow(self, _: Call) -> JsonObject:
+        await self.let.wait()
+        return {}
+
+    @asynccontextmanager
+    async def answered(self, header: str, last_piece: bytes) -> AsyncIterator[Visitor]:
+        ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
+        async with open_house(self.routes) as house, trio.open_nursery() as nursery:
+            nursery.start_soon(house.edge.handle, theirs, PEER, None, None)
+            head = f"POST /_test/slow HTTP/1.1\r\nHost: x\r\n{header}\r\nContent-Length: 5\r\n\r\n"
+            for piece in (head.encode(), b"1", b"2", b"3", b"4", last_piece):
+                await ours.send_all(piece)
+                await wait_all_tasks_blocked(0.01)
+            self.let.set()
+            yield Visitor(ours)
+            await ours.aclose()
+
+
+async def test_behind_the_last_answer_nothing_is_said() -> None:
+    async with Slowly().answered("Connection: close", b"5\r\n") as visitor:
+        assert (await visitor.everything()).count(b"HTTP/1.1 ") == 1
 
 
 async def test_a_short_answer_leaves_in_one_piece(autojump_clock: object) -> None:
