@@ -72,6 +72,8 @@ class Connection(TCPServer):
         self._cut_off = float("inf")
         """When the server shuts down: no send goes on for longer."""
         self._busy = False
+        self._headers_begun = False
+        """Of a request that is not whole, some has come, and its deadline is set."""
         self._close_wanted = False
         self._broken = False
 
@@ -119,16 +121,13 @@ class Connection(TCPServer):
             self._http.close()
 
     async def _read_data(self) -> None:
-        headers_begun = False
         while True:
             data = await self._receive()
             await self._http.receive(data)
             if not data or self._close_wanted:
                 return
-            if self._busy:
-                headers_begun = False
-            elif not headers_begun:
-                headers_begun = True
+            if not self._busy and not self._headers_begun and self._http.has_begun:
+                self._headers_begun = True
                 self._reading.deadline = min(self._reading.deadline, trio.current_time() + HEADER_SECONDS)
 
     async def _receive(self) -> bytes:
@@ -147,6 +146,7 @@ class Connection(TCPServer):
     def set_busy(self) -> None:
         """A request has begun."""
         self._busy = True
+        self._headers_begun = False
         self._reading.deadline = float("inf")
 
     def set_idle(self) -> None:

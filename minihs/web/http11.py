@@ -155,6 +155,11 @@ class Http11:
         """Set when the request is answered; somebody waits for that."""
 
     @property
+    def has_begun(self) -> bool:
+        """Whether of the request that is read now something has come."""
+        return self._reader.has_begun
+
+    @property
     def input_left(self) -> bool:
         """Whether the peer may be in the middle of sending something that we won't read."""
         return self._failed or (self._reader.request is not None and not self._reader.ended)

@@ -12,7 +12,7 @@ import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
 from minihs.web.client_address import parse_networks
-from minihs.web.connection import HANDSHAKE_SECONDS, KEEP_ALIVE_SECONDS, SEND_SECONDS
+from minihs.web.connection import HANDSHAKE_SECONDS, HEADER_SECONDS, KEEP_ALIVE_SECONDS, SEND_SECONDS
 from minihs.web.routing import KIB, MIB, NONE, Answer, Call, JsonObject, Routes
 from minihs.web.serving import DRAIN_SECONDS, Limits, Policy
 
@@ -133,6 +133,24 @@ async def test_a_handler_is_not_cancelled_while_its_client_waits(autojump_clock:
         assert ends == ["finished"] * 3
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_the_headers_of_a_second_request_have_their_own_deadline(
+    pieces: int, autojump_clock: object
+) -> None:
+    """However the first came, with which they came."""
+    request = f"GET {VERSIONS} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    begun = request[:10] * (pieces - 1)
+    async with open_house() as house:
+        visitor = house.visit()
+        await visitor.send(begun)
+        await trio.sleep(1)
+        await visitor.send(request[len(begun) :] + request[:10])
+        assert (await visitor.response()).status == 200
+        started = trio.current_time()
+        assert await visitor.is_closed()
+        assert trio.current_time() - started == pytest.approx(HEADER_SECONDS, abs=1)
+
+
 class Slowly:
     """A handler at a plain socket that answers when it is let, without having read the body, of which five
     pieces came: one more than are held."""
@@ -163,6 +181,14 @@ class Slowly:
 async def test_behind_the_last_answer_nothing_is_said() -> None:
     async with Slowly().answered("Connection: close", b"5\r\n") as visitor:
         assert (await visitor.everything()).count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_connection_is_idle_when_its_last_byte_was_of_a_request(autojump_clock: object) -> None:
+    async with Slowly().answered("Connection: keep-alive", b"5") as visitor:
+        assert (await visitor.response()).status == 200
+        started = trio.current_time()
+        assert await visitor.is_closed()
+        assert trio.current_time() - started == pytest.approx(KEEP_ALIVE_SECONDS, abs=1)
 
 
 async def test_a_short_answer_leaves_in_one_piece(autojump_clock: object) -> None:
