@@ -15,6 +15,7 @@ import pytest
 from minihs.matrix import canonical
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.hashes import event_id_of
+from minihs.rooms import serving as serving_module
 from minihs.rooms.service import Rooms
 from minihs.rooms.serving import MAX_ASKED_AT
 from minihs.store import sync_rooms
@@ -128,6 +129,32 @@ async def test_it_may_not_ask_about_anything_else(tmp_path: Path, visibility: st
         await refuses(lambda: missing("d.test", scene.kick))
         await refuses(lambda: serving.backfill("b.test", room_id, [scene.kick], 10))
         await refuses(lambda: serving.extremities("b.test", room_id))
+
+
+async def test_it_may_ask_about_so_many_states_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scenes(tmp_path) as scene:
+        room_id, at = scene.room_id, [scene.heard, scene.unheard]
+        forger = Forger(scene.world, "a.test", "a.test", room_id)
+        for n in range(3):  # on branches of their own, at which Bob is still in
+            topic = forger.draft("m.room.topic", ALICE, {"topic": str(n)}, "", prev=[at[-1]])
+            said = forger.draft(
+                "m.room.message", ALICE, {}, prev=[forger.id_of(forger.seal(topic))], depth=topic["depth"] + 1
+            )
+            for pdu in (topic, said):
+                await scene.world.send("c.test", "a.test", [forger.seal(pdu)])
+            at.append(forger.id_of(forger.seal(said)))
+
+        def missing() -> Any:
+            return scene.a.serving.missing_events(
+                "b.test", room_id, earliest=[], latest=at, limit=20, min_depth=0
+            )
+
+        monkeypatch.setattr(serving_module, "MAX_STATES_ASKED_AT", 4)
+        assert await missing()
+        monkeypatch.setattr(serving_module, "MAX_STATES_ASKED_AT", 3)
+        await refuses(missing)
 
 
 async def test_of_many_users_some_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
