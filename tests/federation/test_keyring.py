@@ -188,7 +188,8 @@ async def test_what_is_signed_is_not_kept_once_it_was_verified(us: Caller, count
     keyring = keyring_of(us)
     peer = ScriptedPeer(us.internet, "peer.test", clock=us.clock)
     now = us.clock.now_ms()
-    events = [make_event("peer.test", peer.key, now, content={"n": n}) for n in range(count)]
+    made = [make_event("peer.test", peer.key, now, content={"n": n}) for n in range(count)]
+    events = [Event.from_wire(event.json, event.version) for event in made]
     assert all(event.signed is not None for event in events)
     assert await keyring.verify_events(events) == [None] * count
     assert all(event.signed is None for event in events)
