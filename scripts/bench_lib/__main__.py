@@ -32,7 +32,7 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "wake": (local.wake, 3),
     "sync": (local.initial_sync, 1),
     "inbound": (federation.inbound, 3),
-    "fairness": (fairness.fairness, 1),
+    "fairness": (fairness.fairness, 3),
     "outbound": (federation.outbound, 3),
     "backfill": (federation.backfill, 3),
     "join": (joining.join, 1),
