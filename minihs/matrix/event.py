@@ -224,7 +224,7 @@ def build_event(
         raise EventError(f"the event is not canonical JSON: {error.args[0]}") from error
     check_fields(pdu, version)
     check_size(size)
-    return Event(pdu, version, hashes.event_id_by(named, pdu, version))
+    return Event(pdu, version, hashes.event_id_of(pdu, version, named))
 
 
 def _references(

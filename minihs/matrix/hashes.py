@@ -99,13 +99,6 @@ def event_id_of(pdu: JsonObject, version: RoomVersion, signed: bytes | None = No
     return _name_of(sha256(signed or signed_bytes(pdu, version)).digest(), version)
 
 
-def event_id_by(signed: bytes, pdu: JsonObject, version: RoomVersion) -> str:
-    """The same where the event's `signed_bytes` are at hand."""
-    if version.event_format == 1:
-        return event_id_of(pdu, version)
-    return _name_of(sha256(signed).digest(), version)
-
-
 def _name_of(digest: bytes, version: RoomVersion) -> str:
     return "$" + (unpadded.encode(digest) if version.event_format == 2 else unpadded.encode_urlsafe(digest))
 

@@ -60,6 +60,7 @@ class Tx:
     __slots__ = ("_connection", "_keys", "event_nids", "events")
 
     kept = None
+    """A closure reads what is there, always (`Reader.kept`)."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection: sqlite3.Connection | None = connection

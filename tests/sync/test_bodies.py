@@ -126,17 +126,21 @@ async def test_after_a_failed_commit_nothing_is_handed_over(world: World) -> Non
     assert job.events == {}
 
 
+async def put_redacted(world: World, nid: int, whole: Event) -> None:
+    """As if it had come so."""
+    packed = events.pack(events.canonical.dumps(whole.redacted().json))
+    await world.db.write(
+        lambda tx: tx.execute("UPDATE event_json SET json = ? WHERE event_nid = ?", (packed, nid))
+    )
+
+
 async def test_an_event_that_is_completed_is_shown_whole(world: World) -> None:
     room, since = await room_with_bob(world)
     sent = await world.say(ALICE, room, "whole")
     row, whole = row_of(world, room, sent), world.rooms.parts.graph.event(sent)
     assert whole is not None
 
-    def put_redacted(tx: Tx) -> None:
-        redacted = events.pack(events.canonical.dumps(whole.redacted().json))
-        tx.execute("UPDATE event_json SET json = ? WHERE event_nid = ?", (redacted, row.nid))
-
-    await world.db.write(put_redacted)
+    await put_redacted(world, row.nid, whole)
     await world.say(ALICE, room, "another")  # so that it is read
     (first, _) = (await world.sync(BOB, since))["rooms"]["join"][room]["timeline"]["events"]
     assert first["content"] == {}
@@ -151,11 +155,7 @@ async def test_a_scan_that_began_earlier_does_not_bring_back_what_was(world: Wor
     row, whole = row_of(world, room, sent), world.rooms.parts.graph.event(sent)
     assert whole is not None
 
-    def put_redacted(tx: Tx) -> None:
-        redacted = events.pack(events.canonical.dumps(whole.redacted().json))
-        tx.execute("UPDATE event_json SET json = ? WHERE event_nid = ?", (redacted, row.nid))
-
-    await world.db.write(put_redacted)
+    await put_redacted(world, row.nid, whole)
     keeping = Bodies()
     world.db.on_events(keeping.take_over)
     path = world.db.path
