@@ -32,7 +32,8 @@ from minihs.rooms.policy import Policies, policy_server_of
 from minihs.rooms.ports import LocalUsers
 from minihs.rooms.shown_state import check_shown
 from minihs.rooms.stripped import of_room, stripped_state
-from minihs.store import memberships, rooms
+from minihs.rooms.transactions import check_inbox_has_room, to_stage
+from minihs.store import inbox, memberships, rooms
 from minihs.store.events import Outcome
 
 log = structlog.get_logger()
@@ -191,7 +192,7 @@ class Invites:
             event.event_id,
         )
         await self._parts.tasks.run(
-            room_id, lambda: self._keep(signed, target, stripped_state(may_be_shown)), between=True
+            room_id, lambda: self._keep(origin, signed, target, stripped_state(may_be_shown)), between=True
         )
         return signed.json
 
@@ -239,37 +240,45 @@ class Invites:
         self._users.check_may_invite(event.sender, target)
         return target
 
-    async def _keep(self, event: Event, target: str, stripped: list[JsonObject]) -> None:
+    async def _keep(self, origin: str, event: Event, target: str, stripped: list[JsonObject]) -> None:
         room = rooms.get(self._parts.db.read, event.room_id)
         held = None if room is None else memberships.get(self._parts.db.read, room.room_nid, target)
         if held is not None and held.membership == "join":
             raise forbidden("The user is in the room already.")
         if room is None or not room.resident:
             await self._out_of_band.keep(event, stripped=stripped)
-        elif held is not None and held.membership == "ban":
-            raise forbidden("The user is banned from the room.")
         else:
-            await self._take_into_room(event)
+            await self._take_into_room(origin, event)
 
-    async def _take_into_room(self, event: Event) -> None:
-        """Others of us are in the room, so the event comes to it by /send as well. Show it at once if it
-        can be; should it be against the rules as we see them, refuse it.
+    async def _take_into_room(self, origin: str, event: Event) -> None:
+        """Others of us are in the room. Show it at once if it can be; should it be against the rules as we
+        see them, refuse it.
+
+        What we see is not the last word on an invite that is built upon something we have not heard of, such
+        as the end of a ban. That is treated as if it had come by /send: its parents are asked for.
         """
         head = self._parts.take_head(event.room_id)
-        try:
-            check_auth(event, head.state(self._parts.graph))
-        except AuthError as error:
-            raise forbidden(f"The invite is not allowed: {error}") from error
         batch = self._parts.batch(head)
-        if is_settled(self._parts.graph, event) or missing_prevs(batch, event):
+        if is_settled(self._parts.graph, event):
+            return
+        if head.partial is not None or missing_prevs(batch, event):
+            await self._stage(origin, event)
             return
         try:
+            check_auth(event, head.state(self._parts.graph))
             entry = place_live(batch, event, self._parts.now(), Source.TRANSACTION)
             if entry.outcome is not Outcome.ACCEPTED:
                 raise forbidden(f"The invite is not allowed: {entry.reason}")
             await batch.commit()
+        except AuthError as error:
+            raise forbidden(f"The invite is not allowed: {error}") from error
         except MissingAuthEvents:
-            return  # fetched when it comes by /send
+            await self._stage(origin, event)
         except BaseException:
             batch.discard()
             raise
+
+    async def _stage(self, origin: str, event: Event) -> None:
+        check_inbox_has_room(self._parts, origin, 1)
+        now = self._parts.now()
+        await self._parts.db.write(lambda tx: inbox.stage_pdus(tx, [to_stage(event)], origin, now))

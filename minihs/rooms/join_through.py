@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joining a room that we are in, but that none of our users may let the newcomer into.
+"""Joining a room that we are in, but through another server.
 
 In a restricted room somebody with the power to invite must vouch for who joins (client-server-api,
 "Restricted rooms"). If no user of ours has it, or we can't tell whether the newcomer is in an allowed room,
 another resident is asked, as if we were not in the room. Of its answer only the signature on our own join
 counts: the state we have ourselves.
+
+An invite can show that we have missed something: it waits, since what it is built upon is not to be had. Then
+we are, as its server sees it, perhaps not in the room, so nobody would tell us, nor hear a join built on what
+we have. Through that server our join is built on what the invite is built on, and shows us the way there.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from functools import partial
 
 import structlog
 
+from minihs.matrix import canonical
 from minihs.matrix.auth_rules import PowerLevels
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError
@@ -26,7 +31,7 @@ from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.handshake import MAX_CANDIDATES, countersigned, failure, own_member_event, read_template
 from minihs.rooms.head import Head
 from minihs.rooms.parts import Parts
-from minihs.store import memberships, rooms
+from minihs.store import inbox, memberships, rooms
 from minihs.store.events import Outcome
 
 log = structlog.get_logger()
@@ -48,7 +53,7 @@ class JoinThrough:
         for host in self._hosts(self._parts.head(room_id))[:MAX_CANDIDATES]:
             try:
                 event = await self._parts.tasks.aside(
-                    room_id, partial(self._ask, host, room_id, user_id, content)
+                    room_id, partial(self._ask, host, room_id, user_id, content, vouched=True)
                 )
             except FederationError as error:
                 log.info("a server did not vouch for a join", room=room_id, host=host, error=str(error))
@@ -57,6 +62,34 @@ class JoinThrough:
                 await self._take(room_id, event, host)
                 return
         raise failure(errors, "Joining the room") if errors else refusal
+
+    async def by_invite(self, room_id: str, user_id: str, content: JsonObject) -> bool:
+        """If an invite of the user waits for what it is built upon, join through the server that sent it.
+        False if there is none, or that server does not let us. Raises MatrixError."""
+        for host in self._waiting_invites(room_id, user_id):
+            try:
+                event = await self._parts.tasks.aside(
+                    room_id, partial(self._ask, host, room_id, user_id, content, vouched=False)
+                )
+            except FederationError as error:
+                log.info("could not join through a server", room=room_id, host=host, error=str(error))
+            else:
+                await self._take(room_id, event, host)
+                return True
+        return False
+
+    def _waiting_invites(self, room_id: str, user_id: str) -> list[str]:
+        """The servers that sent them, the last first."""
+        hosts: dict[str, None] = {}
+        for item in reversed(inbox.pdus_about(self._parts.db.read, room_id, user_id)):
+            pdu = canonical.loads(item.json)
+            if (
+                (pdu["type"], pdu.get("state_key")) == ("m.room.member", user_id)
+                and pdu["content"].get("membership") == "invite"
+                and domain_of(pdu["sender"]) == item.origin
+            ):
+                hosts[item.origin] = None
+        return list(hosts)[:MAX_CANDIDATES]
 
     def _hosts(self, head: Head) -> Sequence[str]:
         """The other servers in the room, first those that have somebody with the power to invite."""
@@ -73,18 +106,21 @@ class JoinThrough:
         hosts = [host for host in rooms.hosts(db, head.room_nid) if host != self._parts.our_name]
         return sorted(hosts, key=lambda host: host not in powerful)
 
-    async def _ask(self, host: str, room_id: str, user_id: str, content: JsonObject) -> Event:
-        """Our join, countersigned. The room may change meanwhile."""
+    async def _ask(
+        self, host: str, room_id: str, user_id: str, content: JsonObject, *, vouched: bool
+    ) -> Event:
+        """Our join, countersigned if that is wanted (`vouched`) or needed. The room may change meanwhile."""
         federation = self._parts.federation
         answer = await federation.make_join(host, room_id, user_id, list(ROOM_VERSIONS))
         template = read_template(host, answer, room_id=room_id, user_id=user_id, membership="join")
-        if template.authoriser is None or template.version != self._parts.head(room_id).version:
+        if template.version != self._parts.head(room_id).version:
+            raise RemoteProtocolError(host, "takes the room for one of another version")
+        content = {**content, "membership": "join"}
+        content.pop("join_authorised_via_users_server", None)
+        if template.authoriser is not None and template.version.restricted_join:
+            content["join_authorised_via_users_server"] = template.authoriser
+        elif vouched:
             raise RemoteProtocolError(host, "does not say who vouches for the join")
-        content = {
-            **content,
-            "membership": "join",
-            "join_authorised_via_users_server": template.authoriser,
-        }
         event = own_member_event(self._parts, host, template, room_id, user_id, content)
         async with federation.send_join(
             host, room_id, event.event_id, event.json, omit_members=True

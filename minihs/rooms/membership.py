@@ -63,7 +63,8 @@ class Memberships:
         if held is not None and held.membership == "join":
             return
         if room is not None and room.resident:
-            await self._join_here(user_id, room_id, content)
+            if not await self._through.by_invite(room_id, user_id, content):
+                await self._join_here(user_id, room_id, content)
             return
         inviter = self._inviter(held)
         via = candidates(

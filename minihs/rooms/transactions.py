@@ -81,26 +81,18 @@ class Transactions:
             if before is not None:
                 answer: JsonObject = canonical.loads(before.encode())
                 return answer
-            self._check_room_in_inbox(origin, len(pdus) + len(edus))
+            check_inbox_has_room(self._parts, origin, len(pdus) + len(edus))
             with self._parts.turns.request(origin):
                 return await self._take(origin, txn_id, pdus, edus)
         finally:
             self._in_flight.pop((origin, txn_id)).set()
-
-    def _check_room_in_inbox(self, origin: str, more: int) -> None:
-        waiting = inbox.size(self._parts.db.read)
-        if waiting + more > MAX_INBOX or (
-            waiting + more > MAX_INBOX_OF_SERVER
-            and inbox.size_of(self._parts.db.read, origin) + more > MAX_INBOX_OF_SERVER
-        ):
-            raise limit_exceeded(30_000, "This server is busy with what came before.")
 
     async def _take(self, origin: str, txn_id: str, pdus: list[Any], edus: list[Any]) -> JsonObject:
         results: dict[str, JsonObject] = {}
         staged = await self._check_pdus(origin, pdus, results)
         if canonical.is_too_deep(edus, canonical.MAX_DEPTH + 1):  # one look at all costs half
             edus = [edu for edu in edus if _is_readable(edu, origin)]
-        waiting = list(map(_to_stage, staged))
+        waiting = list(map(to_stage, staged))
         durable = [edu for edu in edus if _edu_type(edu) in self._durable]
         answer = {"pdus": results}
         now = self._parts.now()
@@ -130,7 +122,7 @@ class Transactions:
         staged = await self._check_pdus(host, pdus, {})
         now = self._parts.now()
 
-        waiting = list(map(_to_stage, staged))
+        waiting = list(map(to_stage, staged))
         if waiting:
             await self._parts.db.write(lambda tx: inbox.stage_pdus(tx, waiting, host, now))
 
@@ -270,7 +262,18 @@ def _parse(body: JsonObject, origin: str) -> tuple[list[Any], list[Any]]:
     return pdus, edus
 
 
-def _to_stage(event: Event) -> inbox.Pdu:
+def check_inbox_has_room(parts: Parts, origin: str, more: int) -> None:
+    """May that many rows of this server be put into the inbox? Raises M_LIMIT_EXCEEDED."""
+    waiting = inbox.size(parts.db.read)
+    if waiting + more > MAX_INBOX or (
+        waiting + more > MAX_INBOX_OF_SERVER
+        and inbox.size_of(parts.db.read, origin) + more > MAX_INBOX_OF_SERVER
+    ):
+        raise limit_exceeded(30_000, "This server is busy with what came before.")
+
+
+def to_stage(event: Event) -> inbox.Pdu:
+    """An event that is admitted as a row of the inbox."""
     return inbox.Pdu(event.room_id, event.event_id, canonical.dumps(event.json))
 
 

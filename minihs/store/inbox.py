@@ -116,6 +116,15 @@ def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]
     return list(map(Staged._make, rows))
 
 
+def pdus_about(db: Reader, room_id: str, user_id: str) -> list[Staged]:
+    """PDUs of a room that wait, due or not, and name this user; in the order they came."""
+    rows = db.execute(
+        _SELECT + "WHERE room_id = ? AND kind = 0 AND instr(json, ?) ORDER BY seq",
+        (room_id, user_id.encode()),
+    ).fetchall()
+    return list(map(Staged._make, rows))
+
+
 def next_pdus_of_others(
     db: Reader, room_id: str, now_ms: int, after_seq: int, origin: str, limit: int
 ) -> list[Staged]:
