@@ -434,3 +434,15 @@ async def test_an_invited_user_joins_a_private_room(tmp_path: Path) -> None:
         assert membership_of(scene.v, scene.room_id, VIC) == "join"
         await scene.complete()
         scene.check_like_others()
+
+
+async def test_an_invite_by_somebody_we_do_not_know_yet_is_taken(tmp_path: Path) -> None:
+    async with scenes(tmp_path) as scene:
+        await scene.join()
+        assert scene.is_partial
+        await scene.e.invite(EVE, scene.room_id, SECOND)
+        await scene.world.rest()
+        assert scene.is_partial
+        assert membership_of(scene.v, scene.room_id, SECOND) == "invite"
+        await scene.complete()
+        scene.check_like_others()
