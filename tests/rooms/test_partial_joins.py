@@ -439,7 +439,7 @@ async def test_an_invited_user_joins_a_private_room(tmp_path: Path) -> None:
 async def test_an_invite_by_somebody_we_do_not_know_yet_is_taken(tmp_path: Path) -> None:
     async with scenes(tmp_path) as scene:
         await scene.join()
-        assert scene.is_partial
+        await scene.world.deliver()
         await scene.e.invite(EVE, scene.room_id, SECOND)
         await scene.world.rest()
         assert scene.is_partial
