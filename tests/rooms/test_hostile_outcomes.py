@@ -128,6 +128,38 @@ async def test_a_rejected_event_does_not_come_in_by_the_answer_to_a_join(tmp_pat
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("hide_ban", [False, True])
+async def test_a_ban_is_not_evaded_by_a_state_of_before_it(
+    tmp_path: Path, version: str, hide_ban: bool
+) -> None:
+    """What lies beyond a gap counts beside what we know, not instead of it."""
+    async with scenes(tmp_path, version) as scene:
+        h = scene.world.servers["h.test"]
+        ghost, ghost_id = scene.good()
+        known, auth = {ghost_id: ghost}, scene.forger.auth_events("m.room.message", EVE, None, {})
+        scene.answer_honestly(known)
+        before = dict(scene.answers)
+        await h.ban(ALICE, scene.room_id, EVE)
+        await scene.world.deliver()
+        banned = state_of(scene.victim, scene.room_id)
+        scene.answers = before
+        if hide_ban:  # and who had the power to
+            keep = [each for each in before["get_state_ids"][0] if each != banned["m.room.power_levels", ""]]
+            scene.answers["get_state_ids"] = (keep, before["get_state_ids"][1])
+        evading, evading_id = scene.good(prev=[ghost_id], auth=auth)
+        await scene.world.send("e.test", "v.test", [evading])
+        assert rows_of(scene.victim)[evading_id] == Outcome.SOFT_FAILED
+        back = scene.forger.draft("m.room.member", EVE, {"membership": "join"}, EVE, prev=[ghost_id])
+        back["auth_events"] = scene.forger.draft(
+            "m.room.member", EVE, {"membership": "join"}, EVE, auth=auth
+        )["auth_events"]
+        sealed = scene.forger.seal(back)
+        await scene.world.send("e.test", "v.test", [sealed])
+        assert rows_of(scene.victim)[scene.forger.id_of(sealed)] != Outcome.ACCEPTED
+        assert state_of(scene.victim, scene.room_id) == banned
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_a_soft_failed_event_is_neither_shown_nor_built_upon(tmp_path: Path, version: str) -> None:
     async with scenes(tmp_path, version) as scene:
         h = scene.world.servers["h.test"]
