@@ -93,7 +93,7 @@ class Batch:
             del tips[tip_id]
         tip = not entry.history and not self._is_built_upon(event.event_id)
         if tip:
-            tips[event.event_id] = Tip(event.event_id, entry.topo or 0, event.depth, entry.after)
+            tips[event.event_id] = Tip.of(event, entry.topo or 0, entry.after)
         if not tips:  # history that claims to follow all that we have: it can't be
             tips, retired = head.tips, []
         self.graph.add_pending(event, entry.outcome)

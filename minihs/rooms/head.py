@@ -19,6 +19,10 @@ from minihs.store.database import Reader
 
 MAX_PREV_EVENTS = 20
 
+TIE_TYPE = "org.matrix.dummy_event"
+"""Of events that only tie ends of the history together (rooms/ties.py). Synapse uses it for events without
+any meaning of their own; clients ignore it."""
+
 MAX_PARTIAL_EVENTS = 5_000
 """Events that are taken in by a state that lacks members. What comes beyond that waits for them."""
 
@@ -38,6 +42,13 @@ class Tip:
     topo: int
     depth: int
     after: StateRef
+    tied_by: str | None = None
+    """The server that made it, if it is a tie."""
+
+    @classmethod
+    def of(cls, event: Event, topo: int, after: StateRef) -> Tip:
+        tied_by = event.origin if event.type == TIE_TYPE else None
+        return cls(event.event_id, topo, event.depth, after, tied_by)
 
 
 @dataclass(slots=True)
@@ -90,8 +101,16 @@ class Head:
         return None if event is None else event.membership
 
     def newest(self, limit: int = MAX_PREV_EVENTS) -> list[Tip]:
-        """What a new event of ours is built on: the extremities, the newest if there are too many."""
-        return sorted(self.tips.values(), key=lambda tip: (-tip.topo, tip.event_id))[:limit]
+        """What a new event of ours is built on: the extremities, the newest if there are too many, and ties
+        only after all others."""
+        tips = self.tips.values()
+        return sorted(tips, key=lambda tip: (tip.tied_by is not None, -tip.topo, tip.event_id))[:limit]
+
+    def loose_ends(self) -> int:
+        """How many extremities there are to tie. One tie of each server is left alone: in a room of many
+        servers that all tie, the ties would be tied, and those as well, for ever."""
+        ties = [tip.tied_by for tip in self.tips.values() if tip.tied_by is not None]
+        return len(self.tips) - len(set(ties))
 
     def max_topo(self) -> int:
         return max((tip.topo for tip in self.tips.values()), default=0)
@@ -136,8 +155,9 @@ def load(db: Reader, graph: Graph, room_id: str) -> Head:
     head = Head(room_id, room.room_nid, version)
     for _nid, event_id, topo, after_group in rooms.forward_extremities(db, room.room_nid):
         stored = graph.stored(event_id)
-        depth = stored.event.depth if stored is not None else 0
-        head.tips[event_id] = Tip(event_id, topo, depth, StateRef(after_group))
+        after = StateRef(after_group)
+        tip = Tip(event_id, topo, 0, after) if stored is None else Tip.of(stored.event, topo, after)
+        head.tips[event_id] = tip
     head.current = StateRef(room.state_group)
     for tip in head.tips.values():
         if tip.after.group == room.state_group:

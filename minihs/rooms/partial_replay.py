@@ -89,7 +89,7 @@ class Replay:
         before = StateRef(self._full)
         after = before.with_event(event)
         head = Head(room_id, old.room_nid, old.version, left_behind=old.left_behind)
-        head.tips = {event.event_id: Tip(event.event_id, self._event.topo or 0, event.depth, after)}
+        head.tips = {event.event_id: Tip.of(event, self._event.topo or 0, after)}
         head.current = after
         batch = _ReplayBatch(parts.db, parts.graph, head, parts.our_name, parts.heads)
         batch.placed[event.event_id] = (self._event.topo, after)

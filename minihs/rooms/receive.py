@@ -25,7 +25,7 @@ from minihs.rooms.head import NotInRoom
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import completes, is_settled, missing_prevs
-from minihs.rooms.ties import MAX_ENDS, tie
+from minihs.rooms.ties import tie
 from minihs.store import inbox, rooms
 from minihs.store.byte_cache import ByteCache
 from minihs.store.errors import is_of_the_disk
@@ -216,8 +216,7 @@ class Receiver:
             await take_just_come(staged[0].origin)
             await batch.commit()
             turns.dealt_with(room_id, taken)
-            if len(batch.head.tips) > MAX_ENDS:
-                await tie(self._parts, room_id, at_most=MAX_ENDS)
+            await tie(self._parts, batch.head)
         except NotInRoom:
             return  # we left while others were asked; what is left here is looked at anew
         except BaseException:

@@ -26,7 +26,7 @@ from minihs.rooms.membership import Memberships
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import has_taken_id, is_settled
 from minihs.rooms.stripped import of_room
-from minihs.rooms.ties import tie
+from minihs.rooms.ties import tie_all
 from minihs.store import event_json, rooms
 from minihs.store.database import Reader
 from minihs.store.events import Outcome, StoredEvent
@@ -126,7 +126,7 @@ class Resident:
         """The servers that were in the room before, and the join with its place."""
         hosts = rooms.hosts(self._parts.db.read, self._parts.head(event.room_id).room_nid)
         stored = await self._take(origin, event)
-        await tie(self._parts, event.room_id, at_most=1)
+        await tie_all(self._parts, event.room_id)
         return hosts, stored
 
     async def _join_answer(

@@ -10,26 +10,34 @@ event that has it among its ancestors: to the servers that were in the room then
 from __future__ import annotations
 
 from minihs.matrix.errors import MatrixError
+from minihs.rooms.head import TIE_TYPE, Head
 from minihs.rooms.parts import Parts
 from minihs.rooms.publish import publish
 from minihs.store import memberships
-
-TIE_TYPE = "org.matrix.dummy_event"
-"""The type that Synapse uses for events without any meaning of their own; clients ignore it."""
 
 MAX_ENDS = 20
 """Ends of a room's history that are left alone."""
 
 
-async def tie(parts: Parts, room_id: str, *, at_most: int) -> None:
-    """Send events until there are `at_most` ends, if one of our users may. Runs in the room's task."""
-    while len(parts.head(room_id).tips) > at_most:
-        for user_id in memberships.local_joined(parts.db.read, parts.head(room_id).room_nid):
-            try:
-                await publish(parts, parts.take_head(room_id), sender=user_id, type=TIE_TYPE, content={})
-            except MatrixError:
-                continue  # this user may not send such events; another may
-            else:
-                break
-        else:
-            return
+async def tie(parts: Parts, head: Head) -> None:
+    """Send events until no more than MAX_ENDS loose ends are left, if one of our users may. Runs in the
+    room's task; `head` is the room's as it is."""
+    while head.loose_ends() > MAX_ENDS and await _send(parts, head.room_id):
+        head = parts.head(head.room_id)
+
+
+async def tie_all(parts: Parts, room_id: str) -> None:
+    """The same until there is one end."""
+    while len(parts.head(room_id).tips) > 1 and await _send(parts, room_id):
+        pass
+
+
+async def _send(parts: Parts, room_id: str) -> bool:
+    """False: none of our users may send such events."""
+    for user_id in memberships.local_joined(parts.db.read, parts.head(room_id).room_nid):
+        try:
+            await publish(parts, parts.take_head(room_id), sender=user_id, type=TIE_TYPE, content={})
+        except MatrixError:
+            continue  # another may
+        return True
+    return False

@@ -16,9 +16,9 @@ from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import RemoteRefused, Unreachable
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.matrix.signatures import POLICY_KEY_ID, SigningKey, sign_event
-from minihs.rooms import receive
+from minihs.rooms import ties
+from minihs.rooms.head import TIE_TYPE
 from minihs.rooms.service import Rooms
-from minihs.rooms.ties import TIE_TYPE
 from minihs.store.events import Outcome
 from tests.rooms.forge import Forger
 from tests.rooms.world import World, membership_of, state_of, stored, timeline_of, worlds
@@ -89,11 +89,11 @@ async def guarded(world: World, version: str = "11") -> Place:
 
 
 async def test_so_is_what_ties_ends_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receive, "MAX_ENDS", 1)
+    monkeypatch.setattr(ties, "MAX_ENDS", 1)
     async with worlds(tmp_path, "a.test", "b.test", "p.test") as world:
         at = await guarded(world)
         levels = at.event(at.a, state_of(at.a, at.room)["m.room.power_levels", ""]).content
-        only_alice = {**levels, "events": {TIE_TYPE: 100}}  # or the others would tie as well, for ever
+        only_alice = {**levels, "events": {TIE_TYPE: 100}}
         await at.a.send(ALICE, at.room, "m.room.power_levels", only_alice, state_key="")
         await world.deliver()
         await at.a.send(ALICE, at.room, "m.room.message", {"body": "here"})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from minihs.matrix.errors import MatrixError
-from minihs.rooms.ties import TIE_TYPE
+from minihs.rooms.head import TIE_TYPE
 from tests.rooms.forge import Forger
 from tests.rooms.world import membership_of, state_of, timeline_of, worlds
 

@@ -13,8 +13,9 @@ import trio
 import trio.testing
 
 from minihs.matrix.errors import MatrixError
+from minihs.rooms.head import TIE_TYPE
 from minihs.rooms.tasks import RoomTasks
-from minihs.rooms.ties import MAX_ENDS, TIE_TYPE
+from minihs.rooms.ties import MAX_ENDS
 from minihs.store.events import Outcome
 from tests.rooms.forge import inbox_of, rows_of
 from tests.rooms.hostile_paths import ALICE, VIC, Scene, scenes
