@@ -49,6 +49,8 @@ class Source(Enum):
     SEND_JOIN_ANSWER = auto()
     COUNTERSIGNED = auto()
     """Our own event, as a send_join or invite gives it back with another server's signature."""
+    OWN_JOIN = auto()
+    """The same, of a join by an invite that shows that our current state is behind."""
     INVITE = auto()
     """What else it must be is in rooms/invites.py."""
     SHOWN_STATE = auto()
@@ -75,6 +77,7 @@ CHECKS: dict[Source, tuple[str, ...]] = {
     Source.AUTH_CHAIN: (*_BY_ITSELF, "auth_events"),
     Source.SEND_JOIN_ANSWER: (*_BY_ITSELF, "auth_events"),
     Source.COUNTERSIGNED: (*_BY_ITSELF, "auth_events", "before", "current", "policy"),
+    Source.OWN_JOIN: (*_BY_ITSELF, "auth_events", "before", "policy"),
     Source.INVITE: _BY_ITSELF,
     Source.SHOWN_STATE: _BY_ITSELF,
 }

@@ -91,13 +91,8 @@ def check_by_auth_events(graph: EventSource, event: Event, create: Event | None)
     return ACCEPTED
 
 
-def judge(
-    graph: Graph, head: Head, event: Event, before: StateRef, source: Source, *, in_gap: bool = False
-) -> Verdict:
-    """Steps 4–7, those that `source` asks for. Raises MissingAuthEvents, and Unsure.
-
-    `in_gap`: it is built upon what has no place here, so that the current state lacks what led to it.
-    """
+def judge(graph: Graph, head: Head, event: Event, before: StateRef, source: Source) -> Verdict:
+    """Steps 4–7, those that `source` asks for. Raises MissingAuthEvents, and Unsure."""
     if event.type == "m.room.create" and head.tips:
         # Rule 1 would allow it: by itself, with nothing before it. Resolved with what the room has it could
         # reset all of its state. A room has one create event, the one that we know.
@@ -115,23 +110,12 @@ def judge(
             before.allow(like)
     if "current" in checks and head.partial is None and not before.same_as(head.current):
         try:
-            _check_by_current(graph, head, event, before if in_gap else None)
+            check_auth(event, head.state(graph))
         except AuthError as error:
             return Verdict(Outcome.SOFT_FAILED, f"by the current state: {error}")
     if "policy" in checks and not is_recommended(policy_server_of(graph, head), event):
         return Verdict(Outcome.SOFT_FAILED, "the room's policy server has not signed it")
     return ACCEPTED
-
-
-def _check_by_current(graph: Graph, head: Head, event: Event, beyond: StateRef | None) -> None:
-    """Step 6. `beyond`: a state before the event that is not part of the current one. Should the end of a ban
-    lie in there, the two together know of it. Raises AuthError."""
-    try:
-        check_auth(event, head.state(graph))
-    except AuthError:
-        if beyond is None:
-            raise
-        check_auth(event, head.state(graph, graph.resolve(head.version, [head.current, beyond])))
 
 
 def _judge_by_place(graph: Graph, head: Head, event: Event, before: StateRef, source: Source) -> Verdict:

@@ -30,10 +30,11 @@ from minihs.rooms.parts import Parts
 from minihs.rooms.placement import is_settled, missing_prevs, place_live
 from minihs.rooms.policy import Policies, policy_server_of
 from minihs.rooms.ports import LocalUsers
+from minihs.rooms.receive import DEFER_FIRST_MS, Receiver
 from minihs.rooms.shown_state import check_shown
 from minihs.rooms.stripped import of_room, stripped_state
 from minihs.rooms.transactions import check_inbox_has_room, to_stage
-from minihs.store import inbox, memberships, rooms
+from minihs.store import inbox, rooms
 from minihs.store.events import Outcome
 
 log = structlog.get_logger()
@@ -41,9 +42,16 @@ log = structlog.get_logger()
 
 class Invites:
     def __init__(
-        self, parts: Parts, acls: Acls, out_of_band: OutOfBand, members: Memberships, users: LocalUsers
+        self,
+        parts: Parts,
+        acls: Acls,
+        receiver: Receiver,
+        out_of_band: OutOfBand,
+        members: Memberships,
+        users: LocalUsers,
     ) -> None:
         self._parts = parts
+        self._receiver = receiver
         self._acls = acls
         self._out_of_band = out_of_band
         self._members = members
@@ -242,9 +250,6 @@ class Invites:
 
     async def _keep(self, origin: str, event: Event, target: str, stripped: list[JsonObject]) -> None:
         room = rooms.get(self._parts.db.read, event.room_id)
-        held = None if room is None else memberships.get(self._parts.db.read, room.room_nid, target)
-        if held is not None and held.membership == "join":
-            raise forbidden("The user is in the room already.")
         if room is None or not room.resident:
             await self._out_of_band.keep(event, stripped=stripped)
         else:
@@ -255,30 +260,37 @@ class Invites:
         see them, refuse it.
 
         What we see is not the last word on an invite that is built upon something we have not heard of, such
-        as the end of a ban. That is treated as if it had come by /send: its parents are asked for.
+        as the end of a ban. That waits like a PDU whose parents are missing.
         """
+        graph = self._parts.graph
         head = self._parts.take_head(event.room_id)
         batch = self._parts.batch(head)
-        if is_settled(self._parts.graph, event):
-            return
         if head.partial is not None or missing_prevs(batch, event):
-            await self._stage(origin, event)
+            await self._let_wait(origin, event)
             return
         try:
-            check_auth(event, head.state(self._parts.graph))
-            entry = place_live(batch, event, self._parts.now(), Source.TRANSACTION)
-            if entry.outcome is not Outcome.ACCEPTED:
-                raise forbidden(f"The invite is not allowed: {entry.reason}")
+            check_auth(event, head.state(graph))
+            if is_settled(graph, event):
+                outcome = graph.outcome(event.event_id)
+            else:
+                outcome = place_live(batch, event, self._parts.now(), Source.TRANSACTION).outcome
+            if outcome is not Outcome.ACCEPTED:
+                raise forbidden("The invite is not allowed.")
             await batch.commit()
         except AuthError as error:
             raise forbidden(f"The invite is not allowed: {error}") from error
         except MissingAuthEvents:
-            await self._stage(origin, event)
+            await self._let_wait(origin, event)
         except BaseException:
             batch.discard()
             raise
 
-    async def _stage(self, origin: str, event: Event) -> None:
+    async def _let_wait(self, origin: str, event: Event) -> None:
         check_inbox_has_room(self._parts, origin, 1)
         now = self._parts.now()
-        await self._parts.db.write(lambda tx: inbox.stage_pdus(tx, [to_stage(event)], origin, now))
+        # Not at once: its server makes it part of the room only when it has our signature. Before that nobody
+        # can be asked for what came before it; mostly that is on its way.
+        await self._parts.db.write(
+            lambda tx: inbox.stage_pdus(tx, [to_stage(event)], origin, now, not_before=now + DEFER_FIRST_MS)
+        )
+        self._receiver.look_again()

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joining a room that we are in, but through another server.
+"""Joining a room that we are in, but that none of our users may let the newcomer into.
 
 In a restricted room somebody with the power to invite must vouch for who joins (client-server-api,
 "Restricted rooms"). If no user of ours has it, or we can't tell whether the newcomer is in an allowed room,
 another resident is asked, as if we were not in the room. Of its answer only the signature on our own join
 counts: the state we have ourselves.
-
-An invite can show that we have missed something: it waits, since what it is built upon is not to be had. Then
-we are, as its server sees it, perhaps not in the room, so nobody would tell us, nor hear a join built on what
-we have. Through that server our join is built on what the invite is built on, and shows us the way there.
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ from functools import partial
 
 import structlog
 
-from minihs.matrix import canonical
 from minihs.matrix.auth_rules import PowerLevels
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError
@@ -31,7 +26,7 @@ from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.handshake import MAX_CANDIDATES, countersigned, failure, own_member_event, read_template
 from minihs.rooms.head import Head
 from minihs.rooms.parts import Parts
-from minihs.store import inbox, memberships, rooms
+from minihs.store import memberships, rooms
 from minihs.store.events import Outcome
 
 log = structlog.get_logger()
@@ -40,7 +35,7 @@ NEEDS_ANOTHER = ("M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN")
 
 
 class JoinThrough:
-    """Runs in the room's task."""
+    """`run` runs in the room's task."""
 
     def __init__(self, parts: Parts, gaps: Gaps) -> None:
         self._parts = parts
@@ -53,7 +48,7 @@ class JoinThrough:
         for host in self._hosts(self._parts.head(room_id))[:MAX_CANDIDATES]:
             try:
                 event = await self._parts.tasks.aside(
-                    room_id, partial(self._ask, host, room_id, user_id, content, vouched=True)
+                    room_id, partial(self.ask, host, room_id, user_id, content, vouched=True)
                 )
             except FederationError as error:
                 log.info("a server did not vouch for a join", room=room_id, host=host, error=str(error))
@@ -62,34 +57,6 @@ class JoinThrough:
                 await self._take(room_id, event, host)
                 return
         raise failure(errors, "Joining the room") if errors else refusal
-
-    async def by_invite(self, room_id: str, user_id: str, content: JsonObject) -> bool:
-        """If an invite of the user waits for what it is built upon, join through the server that sent it.
-        False if there is none, or that server does not let us. Raises MatrixError."""
-        for host in self._waiting_invites(room_id, user_id):
-            try:
-                event = await self._parts.tasks.aside(
-                    room_id, partial(self._ask, host, room_id, user_id, content, vouched=False)
-                )
-            except FederationError as error:
-                log.info("could not join through a server", room=room_id, host=host, error=str(error))
-            else:
-                await self._take(room_id, event, host)
-                return True
-        return False
-
-    def _waiting_invites(self, room_id: str, user_id: str) -> list[str]:
-        """The servers that sent them, the last first."""
-        hosts: dict[str, None] = {}
-        for item in reversed(inbox.pdus_about(self._parts.db.read, room_id, user_id)):
-            pdu = canonical.loads(item.json)
-            if (
-                (pdu["type"], pdu.get("state_key")) == ("m.room.member", user_id)
-                and pdu["content"].get("membership") == "invite"
-                and domain_of(pdu["sender"]) == item.origin
-            ):
-                hosts[item.origin] = None
-        return list(hosts)[:MAX_CANDIDATES]
 
     def _hosts(self, head: Head) -> Sequence[str]:
         """The other servers in the room, first those that have somebody with the power to invite."""
@@ -106,7 +73,7 @@ class JoinThrough:
         hosts = [host for host in rooms.hosts(db, head.room_nid) if host != self._parts.our_name]
         return sorted(hosts, key=lambda host: host not in powerful)
 
-    async def _ask(
+    async def ask(
         self, host: str, room_id: str, user_id: str, content: JsonObject, *, vouched: bool
     ) -> Event:
         """Our join, countersigned if that is wanted (`vouched`) or needed. The room may change meanwhile."""

@@ -18,6 +18,7 @@ from minihs.rooms.compose import build
 from minihs.rooms.gaps import Gaps
 from minihs.rooms.handshake import candidates, failure, own_member_event, read_template
 from minihs.rooms.head import Head
+from minihs.rooms.join_by_invite import JoinByInvite
 from minihs.rooms.join_remote import RemoteJoin
 from minihs.rooms.join_through import NEEDS_ANOTHER, JoinThrough
 from minihs.rooms.out_of_band import OutOfBand
@@ -40,6 +41,7 @@ class Memberships:
         self, parts: Parts, receiver: Receiver, out_of_band: OutOfBand, gaps: Gaps, profile_of: ProfileOf
     ) -> None:
         self._through = JoinThrough(parts, gaps)
+        self._by_invite = JoinByInvite(parts, gaps, self._through)
         self._parts = parts
         self._receiver = receiver
         self._out_of_band = out_of_band
@@ -52,6 +54,7 @@ class Memberships:
         waits for them: they say who may come in."""
         if not self.is_joined(user_id, room_id):
             await self._parts.whole.wait(room_id)
+            await self._by_invite.run(room_id, user_id, {**self._profile_of(user_id), **content})
         await self._parts.tasks.run(
             room_id, lambda: self._join(user_id, room_id, hosts, content), between=True
         )
@@ -63,8 +66,7 @@ class Memberships:
         if held is not None and held.membership == "join":
             return
         if room is not None and room.resident:
-            if not await self._through.by_invite(room_id, user_id, content):
-                await self._join_here(user_id, room_id, content)
+            await self._join_here(user_id, room_id, content)
             return
         inviter = self._inviter(held)
         via = candidates(

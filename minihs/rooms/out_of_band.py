@@ -10,12 +10,15 @@ import structlog
 from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.event import Event
+from minihs.matrix.room_versions import ROOM_VERSIONS
+from minihs.matrix.signatures import SignatureError, verify_event_signature
 from minihs.rooms.parts import Parts
 from minihs.store import events, inbox, memberships, new_events, rooms
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
 from minihs.store.inbox import Staged
 from minihs.store.new_events import NewEvent
+from minihs.store.rooms import Room
 
 log = structlog.get_logger()
 
@@ -54,8 +57,8 @@ class OutOfBand:
         self._parts.graph.forget(event.event_id)
 
     async def take(self, staged: list[Staged]) -> None:
-        """PDUs of a room that we are not in: a leave or ban that ends an invite or knock we hold counts, the
-        rest is dropped.
+        """PDUs of a room that we are not in: a leave or ban that ends an invite or knock we hold counts, and
+        an invite that came while we were still in the room. The rest is dropped.
 
         Whether its sender may do that can't be checked, only that it comes from a server that was part of the
         matter: the user's own, the inviter's, or (for a knock, which all residents got) any. All it can do is
@@ -73,6 +76,7 @@ class OutOfBand:
             return
         held = memberships.get(self._parts.db.read, room.room_nid, user_id)
         if held is None or held.membership not in ("invite", "knock"):
+            await self._take_invite(item, room, pdu)
             return
         before = events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
         if before is None:
@@ -83,5 +87,19 @@ class OutOfBand:
         hosts = {before.event.origin, self._parts.our_name}
         if held.membership == "invite" and event.origin not in hosts:
             log.info("ignored the end of an invite by a stranger", room=item.room_id, sender=event.sender)
+            return
+        await self.keep(event)
+
+    async def _take_invite(self, item: Staged, room: Room, pdu: JsonObject) -> None:
+        """One that we have signed, of a user of ours, and that waited for what it is built upon."""
+        version = ROOM_VERSIONS.get(room.version or "")
+        if version is None or not self._parts.is_ours(pdu["state_key"]):
+            return
+        event, key = Event.from_store(pdu, version, item.event_id), self._parts.signing_key
+        if event.membership != "invite":
+            return
+        try:
+            verify_event_signature(event, self._parts.our_name, key.key_id, key.verify_key)
+        except SignatureError:
             return
         await self.keep(event)

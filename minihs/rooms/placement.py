@@ -85,7 +85,7 @@ def place_live(
     if follows_another_room(batch, event):
         return reject_placeless(batch, event, received_ts, "a prev event is of another room")
     before, topo = _before(batch, event, gap_states or {})
-    verdict = judge(graph, head, event, before, source, in_gap=bool(gap_states))
+    verdict = judge(graph, head, event, before, source)
     entry = Entry(event, verdict.outcome, received_ts, verdict.reason, before=before, topo=topo)
     entry.after = before if verdict.outcome is Outcome.REJECTED else before.with_event(event)
     link_awaited_redaction(batch, entry)

@@ -95,7 +95,7 @@ class Rooms:
         self.out_of_band = OutOfBand(parts)
         self.receiver = Receiver(parts, self.gaps, self.out_of_band)
         self.members = Memberships(parts, self.receiver, self.out_of_band, self.gaps, users.member_profile)
-        self.invites = Invites(parts, self.acls, self.out_of_band, self.members, users)
+        self.invites = Invites(parts, self.acls, self.receiver, self.out_of_band, self.members, users)
         self.third_party = ThirdParty(parts, self.acls, self.invites, users)
         self.sending = Sending(parts)
         self.directory = Directory(parts)

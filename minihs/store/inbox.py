@@ -60,9 +60,14 @@ class Pdu(NamedTuple):
     json: bytes
 
 
-def stage_pdus(tx: Tx, pdus: Sequence[Pdu], origin: str, now_ms: int) -> dict[str, int]:
+def stage_pdus(
+    tx: Tx, pdus: Sequence[Pdu], origin: str, now_ms: int, *, not_before: int = 0
+) -> dict[str, int]:
     """Put PDUs into the queue, but those that wait in it already or were set aside. Returns the place of the
-    first of each room. Wakes "inbox:<room id>"."""
+    first of each room. Wakes "inbox:<room id>".
+
+    `not_before`: when they are due, milliseconds.
+    """
     new: dict[str, Pdu] = {}
     for pdu in pdus:
         new.setdefault(pdu.event_id, pdu)
@@ -74,9 +79,9 @@ def stage_pdus(tx: Tx, pdus: Sequence[Pdu], origin: str, now_ms: int) -> dict[st
     row = tx.execute("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'").fetchone()
     rows = list(enumerate(new.values(), 1 if row is None else row[0] + 1))
     tx.executemany(
-        "INSERT INTO inbox (seq, kind, room_id, event_id, origin, json, received_ts) "
-        "VALUES (?, 0, ?, ?, ?, ?, ?)",
-        [(seq, pdu.room_id, pdu.event_id, origin, pdu.json, now_ms) for seq, pdu in rows],
+        "INSERT INTO inbox (seq, kind, room_id, event_id, origin, json, received_ts, not_before) "
+        "VALUES (?, 0, ?, ?, ?, ?, ?, ?)",
+        [(seq, pdu.room_id, pdu.event_id, origin, pdu.json, now_ms, not_before) for seq, pdu in rows],
     )
     firsts: dict[str, int] = {}
     for seq, pdu in rows:
@@ -116,11 +121,14 @@ def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]
     return list(map(Staged._make, rows))
 
 
-def pdus_about(db: Reader, room_id: str, user_id: str) -> list[Staged]:
-    """PDUs of a room that wait, due or not, and name this user; in the order they came."""
+def waiting_invites(db: Reader, room_id: str, user_id: str, limit: int) -> list[Staged]:
+    """Invites of a user that wait in the inbox, due or not; those that came last, the last first."""
     rows = db.execute(
-        _SELECT + "WHERE room_id = ? AND kind = 0 AND instr(json, ?) ORDER BY seq",
-        (room_id, user_id.encode()),
+        _SELECT + "WHERE room_id = ? AND kind = 0 AND instr(json, ?) "
+        "AND json_extract(CAST(json AS TEXT), '$.type') = 'm.room.member' "
+        "AND json_extract(CAST(json AS TEXT), '$.state_key') = ? "
+        "AND json_extract(CAST(json AS TEXT), '$.content.membership') = 'invite' ORDER BY seq DESC LIMIT ?",
+        (room_id, user_id.encode(), user_id, limit),
     ).fetchall()
     return list(map(Staged._make, rows))
 

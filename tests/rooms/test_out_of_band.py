@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 
 from minihs.matrix.errors import MatrixError
-from minihs.matrix.federation_errors import Unreachable
 from minihs.matrix.signatures import sign_event
-from minihs.rooms import transactions
-from minihs.rooms.service import Rooms
 from minihs.rooms.stripped import MAX_STRIPPED_EVENTS
 from minihs.store import memberships, rooms
-from tests.rooms.forge import Forger, inbox_of, rows_of
-from tests.rooms.world import World, membership_of, outbound_rows, state_of, stored, worlds
+from tests.rooms.forge import Forger, rows_of
+from tests.rooms.world import World, membership_of, state_of, worlds
 
 type JsonObject = dict[str, Any]
 
@@ -303,34 +300,6 @@ async def test_a_second_invite_takes_the_place_of_the_first(tmp_path: Path) -> N
 # -- where others of us are in the room ------------------------------------------------------------
 
 
-async def refuse(honest: Any, *args: Any) -> Any:
-    raise Unreachable("somebody", "is busy")
-
-
-async def with_second(world: World, forger: Forger) -> Rooms:
-    """Somebody else of v.test is in the room."""
-    v = world.servers["v.test"]
-    await v.join(SECOND, forger.room_id, via=["e.test"])
-    await world.deliver()
-    return v
-
-
-async def second_is_out(world: World, version: str) -> tuple[Forger, Rooms]:
-    """Somebody else of v.test was in the room and is so still as v.test sees it: that he was removed, on top
-    of something that it has not got, it was never told."""
-    forger = await eves_room(world, version)
-    v = await with_second(world, forger)
-    world.separate("v.test")
-    for body in ("one", "two"):
-        await forger.server.send(EVE, forger.room_id, "m.room.message", {"body": body})
-    await forger.server.kick(EVE, forger.room_id, SECOND)
-    await forger.server.send(EVE, forger.room_id, "m.room.message", {"body": "not for v.test"})
-    await world.deliver()
-    world.sent_up_to["e.test", "v.test"] = outbound_rows(forger.server, "v.test", 0)[-1][0]  # it gave up
-    world.reunite()
-    return forger, v
-
-
 async def test_an_invite_to_a_room_that_we_are_in_becomes_part_of_it_at_once(tmp_path: Path) -> None:
     async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
         forger = await eves_room(world)
@@ -364,122 +333,6 @@ async def test_an_invite_that_the_room_does_not_allow_is_not_signed(tmp_path: Pa
                 await hand_in(world, forger, pdu)
             assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
             assert {k: x for k, x in rows_of(v).items() if x == 0} == before
-
-
-async def test_an_invite_whose_parents_we_lack_waits_for_them(tmp_path: Path) -> None:
-    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
-        forger = await eves_room(world)
-        v = await with_second(world, forger)
-        for verb in ("get_missing_events", "get_state_ids", "get_event"):
-            world.hooks["e.test", verb] = world.hooks["h.test", verb] = refuse
-        said = await forger.server.send(EVE, forger.room_id, "m.room.message", {"body": "not delivered yet"})
-        await forger.server.invite(EVE, forger.room_id, VIC)
-        await world.rest()
-        assert membership_of(v, forger.room_id, VIC) is None
-        assert len(inbox_of(v)) == 1
-        v = await world.restart("v.test")
-        world.hooks.clear()
-        await world.wait(60)
-        assert membership_of(v, forger.room_id, VIC) == "invite"
-        assert stored(v, said) is not None
-        await world.deliver()
-        assert state_of(v, forger.room_id) == state_of(forger.server, forger.room_id)
-        unknown = invite_by(forger, target="@third:v.test", auth=["$unknown"])
-        await hand_in(world, forger, unknown)
-        await world.rest()
-        assert membership_of(v, forger.room_id, "@third:v.test") is None
-
-
-async def test_an_invite_right_behind_the_end_of_a_ban_is_taken(tmp_path: Path) -> None:
-    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
-        forger = await eves_room(world)
-        v = await with_second(world, forger)
-        await forger.server.ban(EVE, forger.room_id, VIC)
-        await world.deliver()
-        assert membership_of(v, forger.room_id, VIC) == "ban"
-        await forger.server.unban(EVE, forger.room_id, VIC)  # of which we have not heard yet
-        await forger.server.invite(EVE, forger.room_id, VIC)
-        await world.rest()
-        assert membership_of(v, forger.room_id, VIC) == "invite"
-        await v.join(VIC, forger.room_id)
-        await world.deliver()
-        assert membership_of(forger.server, forger.room_id, VIC) == "join"
-        assert state_of(v, forger.room_id) == state_of(forger.server, forger.room_id)
-
-
-@pytest.mark.parametrize("version", ["10", "12"])
-async def test_who_is_out_of_a_room_unknowingly_is_brought_back_by_an_invite(
-    tmp_path: Path, version: str
-) -> None:
-    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
-        forger, v = await second_is_out(world, version)
-        room_id = forger.room_id
-        await forger.server.invite(EVE, room_id, VIC)
-        await world.rest()
-        assert membership_of(v, room_id, SECOND) == "join"  # as we see it
-        assert membership_of(v, room_id, VIC) is None
-        await v.join(VIC, room_id)
-        await world.rest()
-        assert ("v.test", "e.test", "send_join") in world.asked
-        assert membership_of(forger.server, room_id, VIC) == "join"
-        said = await v.send(VIC, room_id, "m.room.message", {"body": "here I am"})
-        await world.wait(3600)
-        await world.deliver()
-        assert membership_of(v, room_id, SECOND) == "leave"
-        for name in ("h.test", "e.test"):
-            assert stored(world.servers[name], said) is not None
-            assert state_of(v, room_id) == state_of(world.servers[name], room_id)
-        assert not inbox_of(v)
-
-
-async def test_if_its_server_lets_nobody_in_the_room_is_joined_as_we_see_it(tmp_path: Path) -> None:
-    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
-        forger, v = await second_is_out(world, "12")
-        await forger.server.invite(EVE, forger.room_id, VIC)
-        await world.rest()
-        world.hooks["e.test", "make_join"] = refuse
-        world.asked.clear()
-        await v.join(VIC, forger.room_id)  # anybody may
-        assert ("v.test", "e.test", "make_join") in world.asked
-        assert membership_of(v, forger.room_id, VIC) == "join"
-
-
-async def test_what_only_looks_like_a_waiting_invite_leads_nowhere(tmp_path: Path) -> None:
-    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
-        forger = await eves_room(world)
-        v = await with_second(world, forger)
-        for verb in ("get_missing_events", "get_state_ids", "get_event"):
-            world.hooks["e.test", verb] = world.hooks["h.test", verb] = refuse
-        lost = ["$" + "A" * 43]
-        of_another = {"membership": "invite", "reason": VIC}
-        await world.send(
-            "e.test",
-            "v.test",
-            [
-                forger.seal(forger.draft("m.room.member", EVE, of_another, ALICE, prev=lost)),
-                forger.seal(forger.draft("m.room.member", EVE, {"membership": "ban"}, VIC, prev=lost)),
-                forger.seal(forger.draft("m.room.message", EVE, {"body": VIC}, prev=lost)),
-            ],
-        )
-        await world.send("h.test", "v.test", [forger.seal(invite_by(forger, prev=lost))])  # not who invites
-        assert len(inbox_of(v)) == 4
-        world.asked.clear()
-        await v.join(VIC, forger.room_id)
-        assert not world.asked
-
-
-async def test_an_invite_waits_in_an_inbox_that_has_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
-        forger = await eves_room(world)
-        v = await with_second(world, forger)
-        monkeypatch.setattr(transactions, "MAX_INBOX_OF_SERVER", 0)
-        monkeypatch.setattr(transactions, "MAX_INBOX", 0)
-        with pytest.raises(MatrixError) as refused:
-            await hand_in(world, forger, invite_by(forger, prev=["$" + "A" * 43]))
-        assert (refused.value.status, refused.value.errcode) == (429, "M_LIMIT_EXCEEDED")
-        assert not inbox_of(v)
 
 
 # -- knocks ----------------------------------------------------------------------------------------

@@ -64,9 +64,8 @@ class Book:
 
     def check_soft_failures(self, holding: Holding) -> int:
         """Events that came live, in the order in which they came: the server has soft-failed those that the
-        state refuses which the room had for it at that moment, and no others. (If it lacked what an event is
-        built upon: which the two come to together.) Only of a server that was never out of the room. Returns
-        how many it has soft-failed."""
+        state refuses which the room had for it at that moment, and no others. Only of a server that was never
+        out of the room. Returns how many it has soft-failed."""
         held = self._held[holding.name]
         live = [stored for stored in held.values() if stored.arrival is not None and stored.arrival > 0]
         live.sort(key=lambda stored: stored.arrival or 0)
@@ -76,9 +75,8 @@ class Book:
         for stored in live:
             event = self._events[stored.event.event_id]
             if tips:
-                lacked = {prev_id for prev_id in event.prev_events if prev_id not in came}
-                fits = allowed(event, self._at(tips)) or (lacked and allowed(event, self._at(tips | lacked)))
-                should_be = Outcome.ACCEPTED if fits else Outcome.SOFT_FAILED
+                now = {key: self._events[event_id] for key, event_id in self.state_at(tips).items()}
+                should_be = Outcome.ACCEPTED if allowed(event, now) else Outcome.SOFT_FAILED
                 assert stored.outcome is should_be, f"should be {should_be.name}: {_told(holding, stored)}"
             came[event.event_id] = stored.outcome
             if stored.outcome is Outcome.ACCEPTED:
@@ -119,9 +117,6 @@ class Book:
         before = self._before(redaction)
         by_power = level_of(redaction.sender, before) >= scalar("redact", before)
         return by_power or domain(redaction.sender) == domain(target.sender)
-
-    def _at(self, tips: Collection[str]) -> State:
-        return {key: self._events[event_id] for key, event_id in self.state_at(tips).items()}
 
     def _before(self, event: Event) -> State:
         before = self._verdict.before[event.event_id]

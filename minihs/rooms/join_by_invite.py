@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joining a room that we are in, or so we believe, by an invite that can't be given its place.
+
+Others may count us out of a room without our knowledge: we were removed while we could not be reached, or had
+come in through a server that they deny. Then nobody tells us anything, nor shows us what an invite is built
+upon, and a join that is built on what we have would be heard by none of them. The invite waits in the inbox,
+which is how we know. Through the server that sent it our user gets into the room as that server sees it; what
+it says of the room's state then counts beside what we know (it is an end of the history as any other).
+
+Should that server lead nowhere, no harm is done but a pause: the room is joined as if it had not been asked.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import structlog
+import trio
+
+from minihs.matrix import canonical
+from minihs.matrix.canonical import JsonObject
+from minihs.matrix.errors import MatrixError
+from minihs.matrix.event import Event
+from minihs.matrix.federation_errors import FederationError
+from minihs.matrix.ids import domain_of
+from minihs.rooms.admission import Source
+from minihs.rooms.gaps import Defer, Gaps
+from minihs.rooms.join_through import JoinThrough
+from minihs.rooms.parts import Parts
+from minihs.rooms.ties import tie_all
+from minihs.store import inbox, memberships, rooms
+from minihs.store.events import Outcome
+
+log = structlog.get_logger()
+
+MAX_INVITES = 5
+"""Waiting invites that are looked at, the newest."""
+MAX_ASKED = 2
+"""Servers."""
+PATIENCE = 30.0
+"""Seconds for each of them."""
+
+
+class JoinByInvite:
+    """Runs outside of the room's task: its server may at the same time be joining through us."""
+
+    def __init__(self, parts: Parts, gaps: Gaps, through: JoinThrough) -> None:
+        self._parts = parts
+        self._gaps = gaps
+        self._through = through
+
+    async def run(self, room_id: str, user_id: str, content: JsonObject) -> None:
+        """If there is such an invite, try. Whether the user is in the room then is to be looked at."""
+        if self._hosts(room_id, user_id):
+            # A job of its own, as it has to be carried out even if nobody waits for it any more.
+            await self._parts.tasks.run(
+                f"join {user_id} to {room_id}", lambda: self._run(room_id, user_id, content)
+            )
+
+    def _hosts(self, room_id: str, user_id: str) -> list[str]:
+        """The servers of those who invited the user and are in the room as we see it."""
+        db = self._parts.db.read
+        room = rooms.get(db, room_id)
+        if room is None or not room.resident or room.partial:
+            return []
+        held = memberships.get(db, room.room_nid, user_id)
+        if held is not None and held.membership == "join":
+            return []
+        found: dict[str, None] = {}
+        for item in inbox.waiting_invites(db, room_id, user_id, MAX_INVITES):
+            sender = canonical.loads(item.json)["sender"]
+            inviter = memberships.get(db, room.room_nid, sender)
+            if inviter is not None and inviter.membership == "join":
+                found[domain_of(sender)] = None
+        return list(found)[:MAX_ASKED]
+
+    async def _run(self, room_id: str, user_id: str, content: JsonObject) -> None:
+        for host in self._hosts(room_id, user_id):
+            try:
+                with trio.fail_after(PATIENCE):
+                    event = await self._through.ask(host, room_id, user_id, content, vouched=False)
+                await self._parts.tasks.run(room_id, partial(self._take, room_id, event, host))
+            except (FederationError, MatrixError, trio.TooSlowError) as error:
+                log.info("could not join by an invite", room=room_id, host=host, error=str(error))
+            else:
+                return
+
+    async def _take(self, room_id: str, event: Event, host: str) -> None:
+        """The join as if it had come from that server; sent to the others as well, in case that it does not
+        send it on. Raises MatrixError."""
+        batch = self._parts.batch(self._parts.take_head(room_id))
+        hosts = {*rooms.hosts(self._parts.db.read, batch.head.room_nid)} - {self._parts.our_name, host}
+        try:
+            await self._gaps.take(batch, event, host, self._parts.now(), Source.OWN_JOIN)
+            for entry in batch.entries:
+                if entry.event == event and entry.outcome is Outcome.ACCEPTED:
+                    entry.hosts = hosts
+            await batch.commit()
+        except Defer as error:
+            await batch.commit()
+            raise MatrixError(502, "M_UNKNOWN", f"The join can't be placed yet: {error}") from error
+        except BaseException:
+            batch.discard()
+            raise
+        # Whoever was told by us alone learns what the join is built upon, and the others what we had.
+        await tie_all(self._parts, room_id)
