@@ -50,7 +50,8 @@ class JoinByInvite:
         self._through = through
 
     async def run(self, room_id: str, user_id: str, content: JsonObject) -> None:
-        """If there is such an invite, try. Whether the user is in the room then is to be looked at."""
+        """If there is such an invite, try. Whether the user is in the room then is to be looked at; as we see
+        it they may have been before."""
         if self._hosts(room_id, user_id):
             # A job of its own, as it has to be carried out even if nobody waits for it any more.
             await self._parts.tasks.run(
@@ -62,9 +63,6 @@ class JoinByInvite:
         db = self._parts.db.read
         room = rooms.get(db, room_id)
         if room is None or not room.resident or room.partial:
-            return []
-        held = memberships.get(db, room.room_nid, user_id)
-        if held is not None and held.membership == "join":
             return []
         found: dict[str, None] = {}
         for item in inbox.waiting_invites(db, room_id, user_id, MAX_INVITES):

@@ -54,7 +54,7 @@ class Memberships:
         waits for them: they say who may come in."""
         if not self.is_joined(user_id, room_id):
             await self._parts.whole.wait(room_id)
-            await self._by_invite.run(room_id, user_id, {**self._profile_of(user_id), **content})
+        await self._by_invite.run(room_id, user_id, {**self._profile_of(user_id), **content})
         await self._parts.tasks.run(
             room_id, lambda: self._join(user_id, room_id, hosts, content), between=True
         )

@@ -179,9 +179,9 @@ async def test_an_invite_that_waits_is_shown_when_the_last_of_us_has_left(tmp_pa
 # -- if it never is --------------------------------------------------------------------------------
 
 
-async def counted_out(world: World, version: str) -> tuple[Forger, Rooms]:
+async def counted_out(world: World, version: str, invited: str = VIC) -> tuple[Forger, Rooms]:
     """Somebody of v.test is in the room as v.test sees it: that he was removed, on top of something that it
-    has not got, it was never told."""
+    has not got, it was never told. Now there is an invite."""
     forger, v = await the_room(world, version)
     h, room_id = world.servers["h.test"], forger.room_id
     world.separate("v.test")
@@ -192,10 +192,11 @@ async def counted_out(world: World, version: str) -> tuple[Forger, Rooms]:
     await world.deliver()
     world.sent_up_to["h.test", "v.test"] = outbound_rows(h, "v.test", 0)[-1][0]  # it gave up
     world.reunite()
-    await h.invite(ALICE, room_id, VIC)
+    await h.invite(ALICE, room_id, invited)
     await world.wait(10)
     assert membership_of(v, room_id, SECOND) == "join"  # as we see it
     assert membership_of(v, room_id, VIC) is None
+    assert list(inbox_of(v).values()) == [1]
     world.asked.clear()
     return forger, v
 
@@ -219,6 +220,20 @@ async def test_who_is_out_of_a_room_unknowingly_is_brought_back(tmp_path: Path, 
             assert state_of(v, room_id) == state_of(other, room_id)
         assert not inbox_of(v)
         invariants.check(v, room_id)
+
+
+async def test_who_was_removed_unknowingly_is_brought_back_too(tmp_path: Path) -> None:
+    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+        forger, v = await counted_out(world, "12", SECOND)
+        h, room_id = world.servers["h.test"], forger.room_id
+        assert (membership_of(v, room_id, SECOND), membership_of(h, room_id, SECOND)) == ("join", "invite")
+        await v.join(SECOND, room_id)
+        await world.deliver()
+        assert membership_of(h, room_id, SECOND) == "join"
+        said = await h.send(ALICE, room_id, "m.room.message", {"body": "welcome back"})
+        await world.deliver()
+        assert stored(v, said) is not None
+        assert state_of(v, room_id) == state_of(h, room_id)
 
 
 @pytest.mark.parametrize("verb", ["make_join", "send_join"])
