@@ -27,7 +27,6 @@ from minihs.rooms.admission import Source
 from minihs.rooms.gaps import Defer, Gaps
 from minihs.rooms.join_through import JoinThrough
 from minihs.rooms.parts import Parts
-from minihs.rooms.ties import tie_all
 from minihs.store import inbox, memberships, rooms
 from minihs.store.events import Outcome
 
@@ -100,5 +99,3 @@ class JoinByInvite:
         except BaseException:
             batch.discard()
             raise
-        # Whoever was told by us alone learns what the join is built upon, and the others what we had.
-        await tie_all(self._parts, room_id)
