@@ -316,4 +316,4 @@ PATHS: dict[tuple[Source, str], Path_] = {
     (Source.SEND_JOIN_ANSWER, "send_join answer"): Path_(_join_of_somebody, _send_join_answer),
     (Source.INVITE, "invite"): Path_(_invite_of_ours, _invite),
 }
-"""Not `COUNTERSIGNED` (our own event) and `SHOWN_STATE` (never stored), which have tests of their own."""
+"""Not `COUNTERSIGNED` and `OWN_JOIN` (our own events) and `SHOWN_STATE` (never stored), which have tests of their own."""

@@ -15,7 +15,7 @@ from tests.rooms.attacks import Attack, attacks
 from tests.rooms.forge import rows_of
 from tests.rooms.hostile_paths import PATHS, Result, Scene, scenes
 
-OTHER_TESTS = {Source.COUNTERSIGNED, Source.SHOWN_STATE}
+OTHER_TESTS = {Source.COUNTERSIGNED, Source.OWN_JOIN, Source.SHOWN_STATE}
 
 
 def test_every_source_has_its_checks_and_a_path_that_is_tried() -> None:

@@ -441,7 +441,7 @@ async def test_an_invite_by_somebody_we_do_not_know_yet_is_taken(tmp_path: Path)
         await scene.join()
         await scene.world.deliver()
         await scene.e.invite(EVE, scene.room_id, SECOND)
-        await scene.world.rest()
+        await scene.world.wait(10)
         assert scene.is_partial
         assert membership_of(scene.v, scene.room_id, SECOND) == "invite"
         await scene.complete()
