@@ -316,4 +316,5 @@ PATHS: dict[tuple[Source, str], Path_] = {
     (Source.SEND_JOIN_ANSWER, "send_join answer"): Path_(_join_of_somebody, _send_join_answer),
     (Source.INVITE, "invite"): Path_(_invite_of_ours, _invite),
 }
-"""Not `COUNTERSIGNED` and `OWN_JOIN` (our own events) and `SHOWN_STATE` (never stored), which have tests of their own."""
+"""Not `COUNTERSIGNED` and `OWN_JOIN` (our own events) nor `SHOWN_STATE` (never stored), which have tests of
+their own."""
