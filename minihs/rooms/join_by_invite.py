@@ -17,7 +17,6 @@ from functools import partial
 import structlog
 import trio
 
-from minihs.matrix import canonical
 from minihs.matrix.canonical import JsonObject
 from minihs.matrix.errors import MatrixError
 from minihs.matrix.event import Event
@@ -32,10 +31,8 @@ from minihs.store.events import Outcome
 
 log = structlog.get_logger()
 
-MAX_INVITES = 5
-"""Waiting invites that are looked at, the newest."""
 MAX_ASKED = 2
-"""Servers."""
+"""Servers, those whose invites came last."""
 PATIENCE = 30.0
 """Seconds for each of them."""
 
@@ -47,15 +44,27 @@ class JoinByInvite:
         self._parts = parts
         self._gaps = gaps
         self._through = through
+        self._under_way: dict[tuple[str, str], trio.Event] = {}
 
     async def run(self, room_id: str, user_id: str, content: JsonObject) -> None:
         """If there is such an invite, try. Whether the user is in the room then is to be looked at; as we see
         it they may have been before."""
-        if self._hosts(room_id, user_id):
+        ended = self._under_way.get((room_id, user_id))
+        if ended is not None:  # a client that tries again does not have the same asked once more
+            await ended.wait()
+        elif self._hosts(room_id, user_id):
+            await trio.lowlevel.checkpoint_if_cancelled()  # from here on the job will be run
+            self._under_way[room_id, user_id] = trio.Event()
             # A job of its own, as it has to be carried out even if nobody waits for it any more.
             await self._parts.tasks.run(
-                f"join {user_id} to {room_id}", lambda: self._run(room_id, user_id, content)
+                f"join {user_id} to {room_id}", lambda: self._run_once(room_id, user_id, content)
             )
+
+    async def _run_once(self, room_id: str, user_id: str, content: JsonObject) -> None:
+        try:
+            await self._run(room_id, user_id, content)
+        finally:
+            self._under_way.pop((room_id, user_id)).set()
 
     def _hosts(self, room_id: str, user_id: str) -> list[str]:
         """The servers of those who invited the user and are in the room as we see it."""
@@ -64,8 +73,7 @@ class JoinByInvite:
         if room is None or not room.resident or room.partial:
             return []
         found: dict[str, None] = {}
-        for item in inbox.waiting_invites(db, room_id, user_id, MAX_INVITES):
-            sender = canonical.loads(item.json)["sender"]
+        for sender in inbox.waiting_inviters(db, room_id, user_id):
             inviter = memberships.get(db, room.room_nid, sender)
             if inviter is not None and inviter.membership == "join":
                 found[domain_of(sender)] = None
@@ -89,6 +97,9 @@ class JoinByInvite:
         hosts = {*rooms.hosts(self._parts.db.read, batch.head.room_nid)} - {self._parts.our_name, host}
         try:
             await self._gaps.take(batch, event, host, self._parts.now(), Source.OWN_JOIN)
+            if any(batch.graph.outcome(prev_id) is Outcome.REJECTED for prev_id in event.prev_events):
+                # Nobody would get that from us, so the others could not place the join.
+                raise MatrixError(502, "M_UNKNOWN", "The join is built on what was rejected.")
             for entry in batch.entries:
                 if entry.event == event and entry.outcome is Outcome.ACCEPTED:
                     entry.hosts = hosts
@@ -99,3 +110,6 @@ class JoinByInvite:
         except BaseException:
             batch.discard()
             raise
+        joined = self._parts.head(room_id).membership(self._parts.graph, event.sender) == "join"
+        if self._parts.graph.outcome(event.event_id) is not Outcome.ACCEPTED or not joined:
+            raise MatrixError(403, "M_FORBIDDEN", "The room's rules do not allow the join.")

@@ -17,6 +17,7 @@ from minihs.store import events, inbox, memberships, new_events, rooms
 from minihs.store.database import Tx
 from minihs.store.events import Outcome
 from minihs.store.inbox import Staged
+from minihs.store.memberships import Membership
 from minihs.store.new_events import NewEvent
 from minihs.store.rooms import Room
 
@@ -76,7 +77,8 @@ class OutOfBand:
             return
         held = memberships.get(self._parts.db.read, room.room_nid, user_id)
         if held is None or held.membership not in ("invite", "knock"):
-            await self._take_invite(item, room, pdu)
+            if held is None or not self._has_left_since(user_id, held, item):
+                await self._take_invite(item, room, pdu)
             return
         before = events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
         if before is None:
@@ -89,6 +91,11 @@ class OutOfBand:
             log.info("ignored the end of an invite by a stranger", room=item.room_id, sender=event.sender)
             return
         await self.keep(event)
+
+    def _has_left_since(self, user_id: str, held: Membership, invite: Staged) -> bool:
+        """Of their own will: such a user is not asked again."""
+        left = events.get_nids(self._parts.db.read, [held.event_nid]).get(held.event_nid)
+        return left is not None and left.event.sender == user_id and left.received_ts >= invite.received_ts
 
     async def _take_invite(self, item: Staged, room: Room, pdu: JsonObject) -> None:
         """One that we have signed, of a user of ours, and that waited for what it is built upon."""

@@ -25,7 +25,7 @@ from minihs.rooms.head import NotInRoom
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import completes, is_settled, missing_prevs
-from minihs.rooms.ties import tie
+from minihs.rooms.ties import Ties
 from minihs.store import inbox, rooms
 from minihs.store.byte_cache import ByteCache
 from minihs.store.errors import is_of_the_disk
@@ -59,6 +59,7 @@ class Receiver:
         self._parts = parts
         self._gaps = gaps
         self._out_of_band = out_of_band
+        self._ties = Ties(parts)
         self.joining: dict[str, str] = {}
         """Rooms that a join is under way for, and their version: their PDUs wait until it is done."""
         self._scheduled: set[str] = set()
@@ -216,7 +217,7 @@ class Receiver:
             await take_just_come(staged[0].origin)
             await batch.commit()
             turns.dealt_with(room_id, taken)
-            await tie(self._parts, batch.head)
+            await self._ties.tie(batch.head)
         except NotInRoom:
             return  # we left while others were asked; what is left here is looked at anew
         except BaseException:

@@ -9,6 +9,8 @@ event that has it among its ancestors: to the servers that were in the room then
 
 from __future__ import annotations
 
+import trio
+
 from minihs.matrix.errors import MatrixError
 from minihs.rooms.head import TIE_TYPE, Head
 from minihs.rooms.parts import Parts
@@ -17,17 +19,37 @@ from minihs.store import memberships
 
 MAX_ENDS = 20
 """Ends of a room's history that are left alone."""
+MANY_ENDS = 100
+"""If there are more, ties of that many servers among them, they are all tied some time."""
+MANY_ENDS_PAUSE = 600.0
+"""Seconds within which, by chance: would all servers do that at once, there were as many ends again."""
 
 
-async def tie(parts: Parts, head: Head) -> None:
-    """Send events until no more than MAX_ENDS loose ends are left, if one of our users may. Runs in the
-    room's task; `head` is the room's as it is."""
-    while head.loose_ends() > MAX_ENDS and await _send(parts, head.room_id):
-        head = parts.head(head.room_id)
+class Ties:
+    """Keeps the ends of rooms few where others send. Runs in the room's task."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._due: dict[str, float] = {}
+        """Rooms with many ends, and the time of trio's from which on they are all tied."""
+
+    async def tie(self, head: Head) -> None:
+        """Send events until no more than MAX_ENDS loose ends are left, if one of our users may. `head` is the
+        room's as it is."""
+        room_id = head.room_id
+        while head.loose_ends() > MAX_ENDS and await _send(self._parts, room_id):
+            head = self._parts.head(room_id)
+        if len(head.tips) <= MANY_ENDS:
+            self._due.pop(room_id, None)
+            return
+        now = trio.current_time()
+        if self._due.setdefault(room_id, now + self._parts.runtime.random.uniform(0, MANY_ENDS_PAUSE)) <= now:
+            del self._due[room_id]
+            await tie_all(self._parts, room_id)
 
 
 async def tie_all(parts: Parts, room_id: str) -> None:
-    """The same until there is one end."""
+    """Send events until there is one end. Runs in the room's task."""
     while len(parts.head(room_id).tips) > 1 and await _send(parts, room_id):
         pass
 

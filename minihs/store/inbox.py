@@ -121,16 +121,18 @@ def next_pdus(db: Reader, room_id: str, now_ms: int, limit: int) -> list[Staged]
     return list(map(Staged._make, rows))
 
 
-def waiting_invites(db: Reader, room_id: str, user_id: str, limit: int) -> list[Staged]:
-    """Invites of a user that wait in the inbox, due or not; those that came last, the last first."""
+def waiting_inviters(db: Reader, room_id: str, user_id: str) -> list[str]:
+    """Who sent invites of a user that wait in the inbox, due or not; whose came last, the first."""
     rows = db.execute(
-        _SELECT + "WHERE room_id = ? AND kind = 0 AND instr(json, ?) "
+        "SELECT json_extract(CAST(json AS TEXT), '$.sender') AS sender FROM inbox "
+        "WHERE room_id = ? AND kind = 0 AND instr(json, ?) "
         "AND json_extract(CAST(json AS TEXT), '$.type') = 'm.room.member' "
         "AND json_extract(CAST(json AS TEXT), '$.state_key') = ? "
-        "AND json_extract(CAST(json AS TEXT), '$.content.membership') = 'invite' ORDER BY seq DESC LIMIT ?",
-        (room_id, user_id.encode(), user_id, limit),
+        "AND json_extract(CAST(json AS TEXT), '$.content.membership') = 'invite' "
+        "GROUP BY 1 ORDER BY MAX(seq) DESC",
+        (room_id, user_id.encode(), user_id),
     ).fetchall()
-    return list(map(Staged._make, rows))
+    return [row[0] for row in rows]
 
 
 def next_pdus_of_others(

@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from minihs.rooms import ties
 from minihs.rooms.head import TIE_TYPE
@@ -71,6 +73,38 @@ async def deliver_at_once(world: World) -> bool:
         for start in range(0, len(rows), 50):
             await world.send(host, target, [pdu for _, pdu in rows[start : start + 50]])
     return bool(waiting)
+
+
+async def test_many_ties_of_many_servers_are_tied_some_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """One stranger can have as many servers as it likes; each may leave one end."""
+    monkeypatch.setattr(ties, "MANY_ENDS", 5)
+    async with worlds(tmp_path, "a.test", *NAMES[1:]) as world:
+        a = world.servers["a.test"]
+        room_id = await a.create(ALICE, {"preset": "public_chat"})
+        for name in NAMES[1:]:
+            await world.servers[name].join(f"@user:{name}", room_id, via=["a.test"])
+            await world.deliver()
+        ends = []
+        for name in NAMES[1:]:
+            forger = Forger(world, name, "a.test", room_id)
+            ends.append((name, forger.seal(forger.draft(TIE_TYPE, f"@user:{name}", {}, prev=forger.tips))))
+        prev = forger.tips
+        for name, end in ends:
+            await world.send(name, "a.test", [end])
+        assert len(tips_of(world, "a.test", room_id)) == len(ends)
+        more = [
+            forger.seal(forger.draft("m.room.message", f"@user:{forger.name}", {"n": n}, prev=prev))
+            for n in range(2)
+        ]
+        await trio.sleep(1)
+        await world.send(forger.name, "a.test", more[:1])
+        assert len(tips_of(world, "a.test", room_id)) == len(ends) + 1
+        await trio.sleep(ties.MANY_ENDS_PAUSE)
+        await world.send(forger.name, "a.test", more[1:])
+        (tip,) = tips_of(world, "a.test", room_id)
+        assert ties_of(world, room_id) >= {tip}
 
 
 def tips_of(world: World, name: str, room_id: str) -> set[str]:

@@ -154,6 +154,19 @@ async def test_an_invite_waits_in_an_inbox_that_has_room(
         assert not inbox_of(v)
 
 
+async def test_an_invite_does_not_come_back_to_who_has_left_since(tmp_path: Path) -> None:
+    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+        forger, v = await the_room(world)
+        keep_silent(world, "e.test", "h.test")
+        await hand_in(world, forger, invite(forger, prev=GHOST))
+        await v.join(VIC, forger.room_id)
+        await v.leave(VIC, forger.room_id)
+        await v.leave(SECOND, forger.room_id)
+        await world.wait(3600)
+        assert not inbox_of(v)
+        assert membership_of(v, forger.room_id, VIC) == "leave"
+
+
 async def test_an_invite_that_waits_is_shown_when_the_last_of_us_has_left(tmp_path: Path) -> None:
     async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
         forger, v = await the_room(world)
@@ -294,36 +307,44 @@ async def test_only_who_is_in_the_room_leads_into_it(tmp_path: Path) -> None:
         assert membership_of(v, forger.room_id, VIC) == "join"
 
 
-@pytest.mark.parametrize("bound", ["MAX_ASKED", "MAX_INVITES"])
-async def test_so_many_invites_and_servers_are_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
-) -> None:
-    """The newest come first."""
-    async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
+async def test_so_many_servers_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in the room whose invites came last, however many others come after them."""
+    async with worlds(tmp_path, "v.test", "h.test", "e.test", "x.test") as world:
         forger, v = await the_room(world)
-        keep_silent(world, "e.test", "h.test")
+        keep_silent(world, "e.test", "h.test", "x.test")
         alices = Forger(world, "h.test", "v.test", forger.room_id)
         await hand_in(world, alices, invite(alices, sender=ALICE, prev=GHOST), "h.test")
-        count = {"MAX_ASKED": 1, "MAX_INVITES": join_by_invite.MAX_INVITES - 1}[bound]
-        for n in range(count):
+        for n in range(3):
             await hand_in(world, forger, invite(forger, prev=GHOST, origin_server_ts=1000 + n))
+        outsider = Forger(world, "x.test", "v.test", forger.room_id)
+        for n in range(3):
+            pdu = invite(outsider, sender=f"@x{n}:x.test", prev=GHOST)
+            await hand_in(world, outsider, pdu, "x.test")
         world.hooks["h.test", "make_join"] = world.hooks["e.test", "make_join"] = refuse
-        for limit, asked in ((count + 1, ["e.test", "h.test"]), (count, ["e.test"])):
-            monkeypatch.setattr(join_by_invite, bound, limit)
+        for limit, asked in ((2, ["e.test", "h.test"]), (1, ["e.test"])):
+            monkeypatch.setattr(join_by_invite, "MAX_ASKED", limit)
             world.asked.clear()
             await v.join(VIC, forger.room_id)
             assert [host for _, host, verb in world.asked if verb == "make_join"] == asked
 
 
-@pytest.mark.parametrize("prev", ["a ghost", "the newest event"])
-async def test_who_leads_nowhere_does_not_keep_our_user_out(tmp_path: Path, prev: str) -> None:
-    """A server in the room that tells nobody of the join, or shows nobody what it is built upon."""
+@pytest.mark.parametrize("built_on", ["a ghost", "what we rejected", "the newest event", "nobody's word"])
+async def test_who_leads_nowhere_does_not_keep_our_user_out(tmp_path: Path, built_on: str) -> None:
+    """A server in the room that tells nobody of the join, shows nobody what it is built upon, or has us make
+    one that is against the rules. We are out of the room as others see it, and Alice has invited our user."""
     async with worlds(tmp_path, "v.test", "h.test", "e.test") as world:
         forger, v = await the_room(world, "10")
+        h, room_id = world.servers["h.test"], forger.room_id
+        bad = forger.seal(forger.draft("m.room.power_levels", EVE, {"users": {EVE: 100}}, ""))
+        await world.send("e.test", "v.test", [bad])
+        prev = {"a ghost": GHOST, "what we rejected": [forger.id_of(bad)]}.get(built_on, forger.tips)
+        auth = forger.auth_events("m.room.member", VIC, VIC, {"membership": "join"})
+        await h.send(ALICE, room_id, "m.room.join_rules", {"join_rule": "invite"}, state_key="")
+        await world.deliver()
+        await be_counted_out(world, room_id)
+        await h.invite(ALICE, room_id, VIC)
         keep_silent(world, "e.test")
-        await hand_in(world, forger, invite(forger, prev=GHOST))
-        auth = forger.references(forger.auth_events("m.room.member", VIC, VIC, {"membership": "join"}))
-        built_on = GHOST if prev == "a ghost" else forger.tips
+        await hand_in(world, forger, invite(forger, prev=GHOST))  # newer than Alice's
 
         async def make(honest: Any, asker: str, room_id: str, user_id: str) -> Any:
             event = {
@@ -333,8 +354,8 @@ async def test_who_leads_nowhere_does_not_keep_our_user_out(tmp_path: Path, prev
                 "state_key": user_id,
                 "content": {"membership": "join"},
                 "depth": 1000,
-                "prev_events": forger.references(built_on),
-                "auth_events": auth,
+                "prev_events": forger.references(prev),
+                "auth_events": forger.references([] if built_on == "nobody's word" else auth),
             }
             return {"event": event, "room_version": "10"}
 
@@ -342,10 +363,13 @@ async def test_who_leads_nowhere_does_not_keep_our_user_out(tmp_path: Path, prev
             return {"state": [], "auth_chain": [], "event": pdu}
 
         world.hooks["e.test", "make_join"], world.hooks["e.test", "send_join"] = make, send
-        await v.join(VIC, forger.room_id)
+        await v.join(VIC, room_id)
         await world.deliver()
-        for name in ("v.test", "h.test"):
-            assert membership_of(world.servers[name], forger.room_id, VIC) == "join"
+        assert membership_of(v, room_id, VIC) == "join"
+        await v.send(VIC, room_id, "m.room.message", {"body": "here I am"})
+        await world.deliver()
+        assert membership_of(h, room_id, VIC) == "join"
+        assert not inbox_of(h)
 
 
 async def test_two_servers_lead_each_others_users_into_a_room_at_the_same_time(tmp_path: Path) -> None:
@@ -405,4 +429,5 @@ async def test_the_room_goes_on_while_the_inviting_server_takes_its_time(
             assert stored(v, ours) is not None
             assert membership_of(v, room_id, VIC) is None
         assert membership_of(v, room_id, VIC) == "join"
-        assert trio.current_time() < 3 * join_by_invite.PATIENCE
+        assert trio.current_time() < 2 * join_by_invite.PATIENCE
+        assert world.asked.count(("v.test", "e.test", "make_join")) == 1
