@@ -164,7 +164,7 @@ class Gaps:
             raise Defer(f"auth events {still.args[0]}") from still
         except Unsure as error:
             raise Defer(f"members of the room: {error}") from error
-        await self._parts.turns.give_way(origin, started, batch.head.room_id)
+        await self._parts.turns.after_step(origin, started, batch.head.room_id)
 
     async def _with_policy(self, batch: Batch, event: Event, source: Source) -> Event:
         """The event with the policy server's signature, if the room has one and it signs."""

@@ -139,7 +139,7 @@ class Transactions:
                 Source.TRANSACTION,
                 keys=self._parts.keys,
                 runtime=self._parts.runtime,
-                pause=partial(self._parts.turns.give_way, origin),
+                pause=partial(self._parts.turns.after_step, origin),
             )
             room = rooms.get(self._parts.db.read, room_id)
             self._parts.graph.stored_many([event.event_id for event in admitted if isinstance(event, Event)])

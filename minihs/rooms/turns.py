@@ -24,6 +24,9 @@ PATIENCE = 8.0
 """Seconds of pauses for each second of work."""
 STEP = 0.0005
 """Seconds. No step of work counts as less."""
+STEPS_AT_ONCE, SHORT_STEP = 5, 0.0001
+"""So many steps of so many seconds are taken in one go, fewer of longer ones, as long as nobody else is
+about: a turn of the loop costs a quarter of a short step."""
 LONG_STEP = 0.005
 """Seconds. A step that took longer is followed by as long a rest, whoever is there: what came meanwhile is
 still unread in its socket."""
@@ -45,6 +48,8 @@ class _Account:
     """Time of trio's."""
     patience: float = 0.0
     """Seconds for which work may yet be paused."""
+    steps: float = 0.0
+    """Short ones taken in one go by now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +72,10 @@ class Turns:
         self._in_rooms: dict[tuple[str, str], Matter] = {}
         """By room and account."""
         self._ended = trio.Event()
+        self._latest = OURS
+        """Whom the latest step was for."""
+        self._shared_until = 0.0
+        """Time of trio's. By then several will have been about lately."""
 
     @contextmanager
     def request(self, account: str) -> Iterator[None]:
@@ -105,22 +114,34 @@ class Turns:
 
     def before(self, account: str, room_id: str) -> list[Matter]:
         """What the room has got just now from servers with smaller accounts than this one."""
-        now = trio.current_time()
-        return [
+        others = [
             matter
             for matter in self._in_rooms.values()
-            if matter.room_id == room_id
-            and matter.since is not None
-            and self._goes_before(matter, account, now)
+            if matter.account != account and matter.room_id == room_id and matter.since is not None
         ]
+        if not others:
+            return []
+        now = trio.current_time()
+        return [matter for matter in others if self._goes_before(matter, account, now)]
 
     async def give_way(self, account: str, started: float, room_id: str | None = None) -> None:
         """Between two steps of work for this server, the last of which began at that time of trio's. What
         waits for the same room is no reason to stop: it waits for this very work.
         """
         now = trio.current_time()
-        used = now - started
-        book = self._charge(account, max(used, STEP), now)
+        await self._pause(self._charge(account, now - started, now), now - started, account, room_id)
+
+    async def after_step(self, account: str, started: float, room_id: str | None = None) -> None:
+        """The same after one of many steps. Several short ones are taken in one go if there were none for
+        anybody else within HALF_LIFE."""
+        now = trio.current_time()
+        book = self._charge(account, now - started, now)
+        book.steps += max(1.0, (now - started) / SHORT_STEP)
+        if book.steps >= STEPS_AT_ONCE or now < self._shared_until:
+            await self._pause(book, now - started, account, room_id)
+
+    async def _pause(self, book: _Account, used: float, account: str, room_id: str | None) -> None:
+        book.steps = 0.0
         if used >= LONG_STEP:
             await trio.sleep(min(used, MAX_REST))
         else:
@@ -157,7 +178,10 @@ class Turns:
         book = self._accounts.get(account)
         return 0.0 if book is None else book.spent * 0.5 ** ((now - book.then) / HALF_LIFE)
 
-    def _charge(self, account: str, seconds: float, now: float) -> _Account:
+    def _charge(self, account: str, used: float, now: float) -> _Account:
+        seconds = max(used, STEP)
+        if account != self._latest:
+            self._latest, self._shared_until = account, now + HALF_LIFE
         book = self._accounts.get(account)
         if book is None:
             if len(self._accounts) >= MAX_ACCOUNTS:

@@ -177,3 +177,35 @@ def test_accounts_are_bounded_and_the_large_ones_stay(monkeypatch: pytest.Monkey
         assert trio.current_time() > started
 
     timed(play)
+
+
+@pytest.mark.parametrize(
+    ("another", "took", "turns_of_the_loop"),
+    [(None, 0.0, 4), (None, turns.SHORT_STEP * 2.6, 10), (None, 2 * STEP, 20), (QUIET, 0.0, 20)],
+)
+def test_short_steps_are_taken_together_as_long_as_nobody_else_is_about(
+    another: str | None, took: float, turns_of_the_loop: int
+) -> None:
+    async def run() -> int:
+        at = Turns()
+        await step(at)
+        await trio.sleep(turns.HALF_LIFE)  # it is new itself by then
+        if another is not None:
+            await step(at, another)
+        count = 0
+
+        async def look() -> None:
+            nonlocal count
+            while True:
+                await trio.lowlevel.checkpoint()
+                count += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await trio.lowlevel.checkpoint()
+            for _ in range(20):
+                await at.after_step(LOUD, trio.current_time() - took, "!room")
+            nursery.cancel_scope.cancel()
+        return count
+
+    assert abs(run_virtual(run) - turns_of_the_loop) <= 1
