@@ -50,6 +50,7 @@ class Event:
         "sender",
         "signed",
         "state_key",
+        "text",
         "type",
         "version",
     )
@@ -75,12 +76,14 @@ class Event:
     versions 1 and 2 it has an `event_id`, and in version 12 a create event has no `room_id`."""
     signed: bytes | None
     """Its `hashes.signed_bytes`, if its id was made of them just now and its signatures not looked at yet."""
+    text: bytes | None
+    """Its `json` as text, if it came just now; for who puts it on disk."""
 
     def __init__(self, pdu: JsonObject, version: RoomVersion, event_id: str) -> None:
         self.version = version
         self.event_id = event_id
         self.json = pdu
-        self.signed = None
+        self.signed = self.text = None
         self.type = pdu["type"]
         self.sender = pdu["sender"]
         self.state_key = pdu.get("state_key")
@@ -112,10 +115,10 @@ class Event:
         taken.pop("unsigned", None)
         check_fields(taken, version, of_history=of_history)
         taken["signatures"] = well_formed_signatures(taken["signatures"])
-        check_json(taken, version)
+        text = check_json(taken, version)
         signed = None if version.event_format == 1 else hashes.signed_bytes(taken, version)
         event = cls(taken, version, hashes.event_id_of(taken, version, signed))
-        event.signed = signed
+        event.signed, event.text = signed, text
         return event
 
     @classmethod

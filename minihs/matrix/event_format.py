@@ -26,18 +26,22 @@ class EventError(ValueError):
     """A PDU that is not a valid event of its room version: it is dropped. `args[0]` is safe text."""
 
 
-def check_json(pdu: JsonObject, version: RoomVersion) -> None:
-    """The rules for the event as JSON: numbers, nesting, size. EventError."""
+def check_json(pdu: JsonObject, version: RoomVersion) -> bytes | None:
+    """The rules for the event as JSON: numbers, nesting, size. EventError. Returns it as JSON, if that was
+    made on the way."""
+    text = None
     try:
         if version.strict_json:
             canonical.check_strict(pdu)
-            size = len(canonical.encode_checked(pdu))
+            text = canonical.dumps(pdu)  # sorted or not, it has the same size
+            size = len(text)
         else:
             canonical.check_depth(pdu)
             size = len(canonical.encode(pdu))
     except BadJson as error:
         raise EventError(f"the event is not canonical JSON: {error.args[0]}") from error
     check_size(size)
+    return text
 
 
 def check_size(size: int) -> None:

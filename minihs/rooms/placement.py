@@ -126,7 +126,7 @@ def _before(batch: Batch, event: Event, gap_states: Mapping[str, StateRef]) -> t
         states.append(after)
         if topo is not None:
             topos.append(topo)
-    topo = max(topos, default=batch.head.max_topo()) + 1
+    topo = (max(topos) if topos else batch.head.max_topo()) + 1
     if gap_states:
         newest = max((tip.depth for tip in batch.head.tips.values()), default=0)
         topo += max(0, min(event.depth - newest, MAX_GAP_STEP))

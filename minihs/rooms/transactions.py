@@ -274,7 +274,7 @@ def check_inbox_has_room(parts: Parts, origin: str, more: int) -> None:
 
 def to_stage(event: Event) -> inbox.Pdu:
     """An event that is admitted as a row of the inbox."""
-    return inbox.Pdu(event.room_id, event.event_id, canonical.dumps(event.json))
+    return inbox.Pdu(event.room_id, event.event_id, event.text or canonical.dumps(event.json))
 
 
 def _edu_type(edu: object) -> str:

@@ -72,7 +72,7 @@ def insert_all(tx: Tx, room_nid: int, new: Sequence[NewEvent]) -> Inserted:
             firsts[nid] = each
     keys = ids.intern_keys(tx, [each.event.key for each in new if each.event.key is not None])
     tx.executemany(_INSERT, [_row(room_nid, nid, each, nids, keys) for nid, each in firsts.items()])
-    written_as = [(nid, canonical.dumps(each.event.json)) for nid, each in firsts.items()]
+    written_as = [(nid, each.event.text or canonical.dumps(each.event.json)) for nid, each in firsts.items()]
     tx.executemany(_INSERT_JSON, [(nid, pack(data)) for nid, data in written_as])
     tx.events.update(
         (nid, firsts[nid].event)
