@@ -58,7 +58,7 @@ class Batch:
         """Inbox rows that are dealt with."""
         self.completed: list[Event] = []
         """Events that we had in their redacted form only, whole."""
-        self.also: Callable[[Tx], None] | None = None
+        self.also: Callable[[Tx], object] | None = None
         """More to write in the same commit, after the entries."""
         self.deferred: list[tuple[int, int]] = []
         """Inbox rows to try again, each with the time (ms)."""

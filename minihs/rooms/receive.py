@@ -21,7 +21,7 @@ from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.rooms.admission import Source
 from minihs.rooms.batch import Batch
 from minihs.rooms.gaps import Defer, Gaps
-from minihs.rooms.head import NotInRoom
+from minihs.rooms.head import Head, NotInRoom
 from minihs.rooms.out_of_band import OutOfBand
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import completes, is_settled, missing_prevs
@@ -63,8 +63,8 @@ class Receiver:
         self.joining: dict[str, str] = {}
         """Rooms that a join is under way for, and their version: their PDUs wait until it is done."""
         self._scheduled: set[str] = set()
-        self._parsed: ByteCache[str, tuple[bytes, Event]] = ByteCache(PARSED_BYTES)
-        """Events that came just now, each with its row of the inbox, so that need not be read again."""
+        self._parsed: ByteCache[str, Event] = ByteCache(PARSED_BYTES)
+        """Events that came just now, whose rows of the inbox need not be read again."""
         self._crashes: dict[int, int] = {}
         self._news = trio.Event()
         parts.db.on_commit(self._see_commit)
@@ -80,18 +80,20 @@ class Receiver:
             self._scheduled.add(room_id)
             self._parts.tasks.start(room_id, lambda: self._drain(room_id))
 
-    def have_parsed(self, events: Iterable[tuple[bytes, Event]]) -> None:
-        """These were put into the inbox in that form."""
-        for row, event in events:
-            self._parsed.put(event.event_id, (row, event), PARSED_FACTOR * len(row))
+    def have_parsed(self, events: Iterable[Event]) -> None:
+        """These are being put into the inbox."""
+        for event in events:
+            if event.text is not None:
+                size = PARSED_FACTOR * len(event.text)
+                self._parsed.put(event.event_id, event, size)
 
     def _parse(self, batch: Batch, item: Staged) -> Event:
         known = self._parsed.get(item.event_id)
         if known is not None:
             self._parsed.drop(item.event_id)
             # (It was read as of the version that the room was said to have by then.)
-            if known[0] == item.json and known[1].version is batch.head.version:
-                return known[1]
+            if known.text == item.json and known.version is batch.head.version:
+                return known
         return Event.from_store(canonical.loads(item.json), batch.head.version, item.event_id)
 
     def look_again(self) -> None:
@@ -125,6 +127,13 @@ class Receiver:
                 return
             await self._take(room_id, staged + self._ahead(room_id, staged))
             await self._hasten(room_id)
+
+    async def follow_up(self, head: Head) -> None:
+        """In the room's task, when events were given their places past the inbox. `head`: the room's as it is
+        now."""
+        await self._ties.tie(head)
+        if await self._hasten(head.room_id):
+            self.room_has_work(head.room_id)
 
     def _just_come(self, batch: Batch, loud: str) -> list[Staged]:
         """What others that are less loud sent just now, and is not in the batch. Not what waits for a parent
@@ -260,13 +269,13 @@ class Receiver:
         batch.deferred.append((item.seq, self._parts.now() + pause))
         self.look_again()
 
-    async def _hasten(self, room_id: str) -> None:
+    async def _hasten(self, room_id: str) -> bool:
         """Deferred PDUs whose parents have come meanwhile need not wait any longer. (Where they wait for the
-        room's members, they are hastened when those have come.)"""
+        room's members, they are hastened when those have come.) Whether there are such."""
         waiting = inbox.deferred_pdus(self._parts.db.read, room_id, self._parts.now(), MAX_DEFERRED)
         room = rooms.get(self._parts.db.read, room_id) if waiting else None
         if room is None or not room.resident or room.partial:
-            return
+            return False
         batch = self._parts.batch(self._parts.head(room_id))
         ready: list[int] = []
         for item in waiting:
@@ -277,6 +286,7 @@ class Receiver:
                 ready.append(item.seq)
         if ready:
             await self._parts.db.write(lambda tx: inbox.hasten(tx, ready))
+        return bool(ready)
 
     async def _count_crash(self, item: Staged) -> None:
         count = self._crashes.pop(item.seq, 0) + 1

@@ -115,6 +115,19 @@ class RoomTasks:
         """
         return await self._wait_for(room_id, _Job(together, between, wish, shares))
 
+    async def run_if_idle[T](self, room_id: str, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Have `call()` run alone in its room, in this very task; None if somebody else has the room. It may
+        wait for the disk and its turn, but for no other server: it can't be cancelled meanwhile."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if room_id in self._queues:
+            return None
+        job = _Job(call, between=False)
+        await self._do_here(room_id, job)
+        if job.error is not None:
+            raise job.error
+        result: T = job.result
+        return result
+
     async def _wait_for[T](self, room_id: str, job: _Job) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         if room_id not in self._queues and job.wish is not None and job.shares():

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Taking a transaction of another server: check what can be checked at once, stage it, answer.
 
-The answer never waits for a room: PDUs that pass the first checks, and EDUs that must not be lost, are put
-into the inbox in one commit, and then it is 200 (spec: server-server-api, "Transactions"). A repeated
-transaction gets the answer that it got before.
+The answer never waits for a slow room: PDUs that pass the first checks, and EDUs that must not be lost, are
+put into the inbox in one commit, and then it is 200 (spec: server-server-api, "Transactions"). Where the room
+is idle its events may have their places by that very commit (rooms/at_once.py). A repeated transaction gets
+the answer that it got before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from minihs.matrix.ids import is_room_id
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.rooms.acl import Acls
 from minihs.rooms.admission import Refused, Source, admit
+from minihs.rooms.at_once import AtOnce
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import completes, is_settled
 from minihs.rooms.receive import Receiver
@@ -60,6 +62,7 @@ class Transactions:
         self._parts = parts
         self._acls = acls
         self._receiver = receiver
+        self._at_once = AtOnce(parts, receiver)
         self._durable = durable
         self._fleeting = fleeting
         self._in_flight: dict[tuple[str, str], trio.Event] = {}
@@ -92,14 +95,13 @@ class Transactions:
         staged = await self._check_pdus(origin, pdus, results)
         if canonical.is_too_deep(edus, canonical.MAX_DEPTH + 1):  # one look at all costs half
             edus = [edu for edu in edus if _is_readable(edu, origin)]
-        waiting = list(map(to_stage, staged))
         durable = [edu for edu in edus if _edu_type(edu) in self._durable]
         answer = {"pdus": results}
         now = self._parts.now()
 
-        def write(tx: Tx) -> dict[str, int]:
+        def write(tx: Tx, events: Sequence[Event]) -> dict[str, int]:
             inbox.remember_answer(tx, origin, txn_id, canonical.dumps(answer).decode(), now)
-            firsts = inbox.stage_pdus(tx, waiting, origin, now)
+            firsts = inbox.stage_pdus(tx, list(map(to_stage, events)), origin, now)
             for edu in durable:
                 inbox.stage_edu(tx, origin, canonical.dumps(edu), now)
             return firsts
@@ -107,10 +109,12 @@ class Transactions:
         # Whoever works on the inbox is woken by the commit: this task may be cancelled (the peer hung up)
         # though its write is done.
         await self._parts.turns.give_way(origin, trio.current_time())
-        self._receiver.have_parsed((pdu.json, event) for pdu, event in zip(waiting, staged, strict=True))
-        self._parts.turns.expect({event.room_id for event in staged}, origin)
-        for room_id, seq in (await self._parts.db.write(write)).items():
-            self._parts.turns.hand_to(room_id, origin, seq)
+        if not await self._at_once.take(staged, origin, write):
+            self._receiver.have_parsed(staged)
+            self._parts.turns.expect({event.room_id for event in staged}, origin)
+            firsts = await self._parts.db.write(lambda tx: write(tx, staged))
+            for room_id, seq in firsts.items():
+                self._parts.turns.hand_to(room_id, origin, seq)
         for edu in edus:
             handler = self._fleeting.get(_edu_type(edu))
             if handler is not None:

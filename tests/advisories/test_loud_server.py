@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from minihs.matrix.event import Event
-from minihs.rooms import receive, transactions, turns
+from minihs.rooms import at_once, receive, transactions, turns
 from minihs.rooms.batch import Batch
 from minihs.rooms.entry import Entry
 from minihs.rooms.gaps import Defer, Gaps
@@ -25,6 +25,7 @@ from minihs.store.events import Outcome
 from minihs.store.inbox import Staged
 from minihs.testing.clock import run_virtual
 from tests.advisories.kit import V1, JsonObject, Siege, siege
+from tests.rooms.world import by_the_inbox
 
 QUIET = "quiet.test"
 
@@ -88,7 +89,16 @@ async def test_in_another_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         taken.append(item.origin)
         return await take_one(self, batch, item, gaps=gaps)
 
+    place_one = at_once._place_one
+
+    def place(batch: Batch, event: Event, received_ts: int) -> bool:
+        placed = place_one(batch, event, received_ts)
+        if placed:
+            taken.append(event.origin)
+        return placed
+
     monkeypatch.setattr(Receiver, "_take_one", take)
+    monkeypatch.setattr(at_once, "_place_one", place)
     async with siege(tmp_path) as loud:
         quiet = loud.another(QUIET)
         await quiet.enter(await loud.alice.create_room(preset="public_chat"))
@@ -122,6 +132,7 @@ async def test_what_comes_while_a_commit_gives_way_shares_it(
         await quiet.enter(loud.room)
         wanted = quiet.event()
         wanted_id = quiet.id_of(wanted)
+        by_the_inbox(monkeypatch)
         commit, give_way = Batch.commit, Turns.give_way
         commits: list[list[str]] = []
         said: list[str] = []
@@ -158,6 +169,7 @@ async def test_what_is_deferred_is_tried_once_in_a_batch(
         await quiet.enter(loud.room)
         wanted = quiet.event()
         wanted_id = quiet.id_of(wanted)
+        by_the_inbox(monkeypatch)
         take, take_one = Gaps.take_new, Receiver._take_one
         tried: list[str] = []
 

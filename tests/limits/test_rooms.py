@@ -159,9 +159,10 @@ async def test_what_rooms_remember_has_an_end(tmp_path: Path, monkeypatch: pytes
         receiver = at.rooms.receiver
         row = b"x" * (receive.PARSED_BYTES // receive.PARSED_FACTOR // 2)
         event = Event.from_store(at.event(), ROOM_VERSIONS["11"], "")
+        event.text = row
         for number in range(4):
             event.event_id = f"${number}"
-            receiver.have_parsed([(row, event)])
+            receiver.have_parsed([event])
             assert 0 < receiver._parsed.size <= receive.PARSED_BYTES
         assert len(receiver._parsed) == 2
 

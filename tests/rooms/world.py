@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 import trio
 import trio.testing
@@ -24,6 +25,7 @@ from minihs.matrix.signatures import (
     servers_that_must_sign,
     verify_event_signature,
 )
+from minihs.rooms.at_once import AtOnce
 from minihs.rooms.service import Rooms
 from minihs.rooms.transactions import EduHandler
 from minihs.runtime import InlineThreads, Runtime
@@ -280,3 +282,12 @@ async def worlds(tmp_path: Path, *names: str, partial_joins: bool = False) -> As
             for name in list(world.servers):
                 await world.stop(name)
     world.check_logs()
+
+
+def by_the_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on no event has its place at once."""
+
+    async def take(*_args: object) -> bool:
+        return False
+
+    monkeypatch.setattr(AtOnce, "take", take)
