@@ -78,6 +78,12 @@ class Batch:
         if self.head.partial is not None and not entry.outlier:
             self.head.partial.events += 1
 
+    def send_on(self, event: Event, *, but: str) -> None:
+        """If the event was accepted, it goes to all servers in the room but that one, which has it."""
+        for entry in self.entries:
+            if entry.event == event and entry.outcome is Outcome.ACCEPTED:
+                entry.hosts = {*rooms.hosts(self.db.read, self.head.room_nid)} - {self.our_name, but}
+
     def accept(self, entry: Entry) -> None:
         """Add an accepted event of the timeline: make it an extremity and move the current state.
 

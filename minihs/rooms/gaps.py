@@ -10,7 +10,8 @@ server-server-api, "Backfilling and retrieving missing events".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,6 +81,22 @@ class Gaps:
         if is_settled(batch.graph, event) or is_placed(batch, event.event_id):
             return
         await self.take_new(batch, event, origin, received_ts, source, missing_prevs(batch, event))
+
+    @asynccontextmanager
+    async def taking(self, event: Event, origin: str, source: Source) -> AsyncIterator[Batch]:
+        """In the room's task: `take`, then the block, which sees the batch, then the commit. On Defer what
+        was found before the event is kept; after any other exception nothing is."""
+        batch = self._parts.batch(self._parts.take_head(event.room_id))
+        try:
+            await self.take(batch, event, origin, self._parts.now(), source)
+            yield batch
+            await batch.commit()
+        except Defer:
+            await batch.commit()
+            raise
+        except BaseException:
+            batch.discard()
+            raise
 
     async def take_new(
         self,

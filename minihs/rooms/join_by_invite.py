@@ -93,23 +93,14 @@ class JoinByInvite:
     async def _take(self, room_id: str, event: Event, host: str) -> None:
         """The join as if it had come from that server; sent to the others as well, in case that it does not
         send it on. Raises MatrixError."""
-        batch = self._parts.batch(self._parts.take_head(room_id))
-        hosts = {*rooms.hosts(self._parts.db.read, batch.head.room_nid)} - {self._parts.our_name, host}
         try:
-            await self._gaps.take(batch, event, host, self._parts.now(), Source.OWN_JOIN)
-            if any(batch.graph.outcome(prev_id) is Outcome.REJECTED for prev_id in event.prev_events):
-                # Nobody would get that from us, so the others could not place the join.
-                raise MatrixError(502, "M_UNKNOWN", "The join is built on what was rejected.")
-            for entry in batch.entries:
-                if entry.event == event and entry.outcome is Outcome.ACCEPTED:
-                    entry.hosts = hosts
-            await batch.commit()
+            async with self._gaps.taking(event, host, Source.OWN_JOIN) as batch:
+                if any(batch.graph.outcome(prev_id) is Outcome.REJECTED for prev_id in event.prev_events):
+                    # Nobody would get that from us, so the others could not place the join.
+                    raise MatrixError(502, "M_UNKNOWN", "The join is built on what was rejected.")
+                batch.send_on(event, but=host)
         except Defer as error:
-            await batch.commit()
             raise MatrixError(502, "M_UNKNOWN", f"The join can't be placed yet: {error}") from error
-        except BaseException:
-            batch.discard()
-            raise
         joined = self._parts.head(room_id).membership(self._parts.graph, event.sender) == "join"
         if self._parts.graph.outcome(event.event_id) is not Outcome.ACCEPTED or not joined:
             raise MatrixError(403, "M_FORBIDDEN", "The room's rules do not allow the join.")

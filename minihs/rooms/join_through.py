@@ -96,16 +96,11 @@ class JoinThrough:
 
     async def _take(self, room_id: str, event: Event, host: str) -> None:
         """The join as if it had come from that server, which sends it on. Raises MatrixError."""
-        batch = self._parts.batch(self._parts.take_head(room_id))
         try:
-            await self._gaps.take(batch, event, host, self._parts.now(), Source.COUNTERSIGNED)
-            await batch.commit()
+            async with self._gaps.taking(event, host, Source.COUNTERSIGNED):
+                pass
         except Defer as error:
-            await batch.commit()
             raise MatrixError(502, "M_UNKNOWN", f"The join can't be placed yet: {error}") from error
-        except BaseException:
-            batch.discard()
-            raise
         stored = self._parts.graph.stored(event.event_id)
         if stored is None or stored.outcome is not Outcome.ACCEPTED:
             raise MatrixError(403, "M_FORBIDDEN", "The room's rules do not allow the join.")

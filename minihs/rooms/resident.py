@@ -218,21 +218,11 @@ class Resident:
         if has_taken_id(graph, event):
             raise forbidden("Another event has that id.")
         if not is_settled(graph, event):
-            batch = self._parts.batch(self._parts.take_head(event.room_id))
-            hosts = set(rooms.hosts(self._parts.db.read, batch.head.room_nid))
-            hosts -= {self._parts.our_name, origin}
             try:
-                await self._gaps.take(batch, event, origin, self._parts.now(), Source.MEMBERSHIP)
-                for entry in batch.entries:
-                    if entry.event == event and entry.outcome is Outcome.ACCEPTED:
-                        entry.hosts = hosts
-                await batch.commit()
+                async with self._gaps.taking(event, origin, Source.MEMBERSHIP) as batch:
+                    batch.send_on(event, but=origin)
             except Defer as error:
-                await batch.commit()
                 raise forbidden(f"The event's parents are not known here: {error}") from error
-            except BaseException:
-                batch.discard()
-                raise
         stored = graph.stored(event.event_id)
         if stored is None or stored.outlier or stored.outcome is not Outcome.ACCEPTED:
             reason = stored.reason if stored is not None else None
