@@ -3,6 +3,9 @@
 
 Its events are checked one by one (`Source.STATE`); that they are the state there is taken on trust, which
 the protocol has no way around. Spec: server-server-api, "Retrieving event authorization information".
+
+/event shows redacted what we are not to see, state events as well, which /state gives whole. To go by what is
+left of them would be to have another state than all others: of a server ACL that is "deny everybody".
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import structlog
 
 from minihs.matrix.event import Event
 from minihs.matrix.federation_errors import FederationError, RemoteProtocolError
+from minihs.matrix.hashes import id_of_refused, is_unchanged
 from minihs.rooms.admission import Source, is_malformed
 from minihs.rooms.asking import Asking
 from minihs.rooms.batch import Batch
@@ -38,8 +42,10 @@ class GapState:
         self._parts = parts
         self._asking = asking
 
-    async def after(self, batch: Batch, prev_id: str, origin: str, received_ts: int) -> StateRef:
-        """The state after an event that we lack. Raises Defer.
+    async def after(
+        self, batch: Batch, prev_id: str, child_id: str, origin: str, received_ts: int
+    ) -> StateRef:
+        """The state after an event that we lack, one parent of `child_id`. Raises Defer.
 
         One whose form is not valid changes nothing, like one that is rejected: a server without our limits
         takes it for an event, and what is built on it there is good.
@@ -48,7 +54,7 @@ class GapState:
         for host in self._asking.residents(batch, origin):
             try:
                 state = await self._before_by(batch, prev_id, host, received_ts)
-                previous = await self._event_from(batch, prev_id, host, received_ts)
+                previous = await self._event_from(batch, prev_id, child_id, host, received_ts)
             except FederationError as error:
                 log.info("could not get the state at a gap", room=batch.head.room_id, error=str(error))
                 continue
@@ -70,13 +76,18 @@ class GapState:
                 return self._relative_to_current(batch, state)
         raise Defer(f"the state before {event_id}")
 
-    async def _event_from(self, batch: Batch, event_id: str, host: str, received_ts: int) -> Event | None:
+    async def _event_from(
+        self, batch: Batch, event_id: str, child_id: str, host: str, received_ts: int
+    ) -> Event | None:
         """None: its form is not valid."""
         if not batch.graph.has(event_id):
             federation = self._parts.federation
             pdu = await self._asking.ask(batch, lambda: federation.get_event(host, event_id))
             if is_malformed(pdu, batch.head.version, event_id):
                 return None
+            if _is_cut(pdu):
+                shown = await self._whole_state(batch, child_id, host)
+                pdu = next((each for each in shown if _is_whole_of(each, event_id, batch)), pdu)
             await self._asking.keep_outliers(batch, [pdu], Source.STATE, received_ts)
         event = batch.graph.event(event_id)
         if event is None or event.room_id != batch.head.room_id:
@@ -93,18 +104,36 @@ class GapState:
             raise RemoteProtocolError(host, "has a state that is too large")
         known = events.known(self._parts.db.read, state_ids) | events.known(self._parts.db.read, auth_ids)
         wanted = list(dict.fromkeys(each for each in (*auth_ids, *state_ids) if each not in known))
-        refused: set[str] = set()
+        pdus: list[object] = []
         if len(wanted) > MAX_SINGLE_FETCHES:
-            state, chain = await self._asking.ask(
-                batch, lambda: federation.get_state(host, room_id, event_id)
-            )
-            if len(state) + len(chain) > MAX_STATE_EVENTS:
-                raise RemoteProtocolError(host, "has a state that is too large")
-            refused = await self._asking.keep_outliers(batch, [*chain, *state], Source.STATE, received_ts)
+            pdus = await self._ask_for_state(batch, event_id, host)
         elif wanted:
             pdus = await self._asking.fetch_each(batch, host, wanted)
+            if any(map(_is_cut, pdus)):
+                version = batch.head.version
+                shown = await self._whole_state(batch, event_id, host)
+                ids = {id_of_refused(pdu, version) for pdu in shown}
+                pdus = shown + [pdu for pdu in pdus if id_of_refused(pdu, version) not in ids]
+        refused: set[str] = set()
+        if pdus:
             refused = await self._asking.keep_outliers(batch, pdus, Source.STATE, received_ts)
         return await self._as_state(batch, host, state_ids, refused)
+
+    async def _ask_for_state(self, batch: Batch, event_id: str, host: str) -> list[object]:
+        """The state before an event and its auth chain. Raises FederationError."""
+        room_id, federation = batch.head.room_id, self._parts.federation
+        state, chain = await self._asking.ask(batch, lambda: federation.get_state(host, room_id, event_id))
+        if len(state) + len(chain) > MAX_STATE_EVENTS:
+            raise RemoteProtocolError(host, "has a state that is too large")
+        return [*chain, *state]
+
+    async def _whole_state(self, batch: Batch, event_id: str, host: str) -> list[object]:
+        """The same for who has something of it; empty if it is not to be had."""
+        try:
+            return await self._ask_for_state(batch, event_id, host)
+        except FederationError as error:
+            log.info("could not get a state whole", room=batch.head.room_id, error=str(error))
+            return []
 
     async def _as_state(
         self, batch: Batch, host: str, state_ids: Sequence[str], refused: set[str]
@@ -151,3 +180,18 @@ def _require_whole(batch: Batch) -> None:
     way: wait for them."""
     if batch.head.partial is not None:
         raise Defer("the members of the room")
+
+
+def _is_cut(pdu: object) -> bool:
+    """Is this a state event in its redacted form? (Of a membership enough is left, and in large rooms many
+    were redacted by those who may.)"""
+    return (
+        isinstance(pdu, dict)
+        and "state_key" in pdu
+        and pdu.get("type") != "m.room.member"
+        and not is_unchanged(pdu)
+    )
+
+
+def _is_whole_of(pdu: object, event_id: str, batch: Batch) -> bool:
+    return id_of_refused(pdu, batch.head.version) == event_id and is_unchanged(pdu)

@@ -140,7 +140,9 @@ class Gaps:
         if not follows_another_room(batch, event):
             for prev_id in _lacking(batch, event):
                 budget.take(prev_id)
-                states[prev_id] = await self._states.after(batch, prev_id, origin, received_ts)
+                states[prev_id] = await self._states.after(
+                    batch, prev_id, event.event_id, origin, received_ts
+                )
         return states
 
     async def _place_between(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from sqlite3 import ProgrammingError
 from typing import Any
 
 from minihs.matrix import canonical
@@ -70,7 +71,8 @@ async def forge(crowd: Crowd, chance: random.Random, user_id: str, recent: Seque
     }
     others = [other for other in crowd.names if other != name]
     for other in chance.sample(others, chance.randint(1, len(others))):
-        with suppress(FederationError, StoreError):  # the server whose name it is in may be stopped meanwhile
+        # The server whose name it is in may be stopped meanwhile, and its database closed.
+        with suppress(FederationError, StoreError, ProgrammingError):
             await services.federation.send_transaction(
                 other, event.event_id[1:], canonical.encode(transaction), within=30
             )
