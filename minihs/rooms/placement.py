@@ -46,15 +46,16 @@ def is_settled(graph: Graph, event: Event) -> bool:
     """Nothing more is to be done about this event: it has its place, or was rejected for good, or can't be
     stored."""
     stored = graph.stored(event.event_id)
-    return stored is not None and (
-        not stored.outlier or stored.outcome is Outcome.REJECTED or has_taken_id(graph, event)
-    )
+    if stored is not None and (not stored.outlier or stored.outcome is Outcome.REJECTED):
+        return True
+    return has_taken_id(graph, event)
 
 
 def has_taken_id(graph: Graph, event: Event) -> bool:
-    """Is another event stored under this one's id? What is judged must be what is kept."""
-    stored = graph.stored(event.event_id)
-    return stored is not None and not is_same(stored.event, event)
+    """Is another event stored under this one's id, or is it about to be, maybe in another room? What is
+    judged must be what is kept."""
+    held = graph.event(event.event_id)
+    return held is not None and held is not event and not is_same(held, event)
 
 
 def completes(graph: Graph, event: Event) -> bool:
