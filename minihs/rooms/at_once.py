@@ -23,8 +23,9 @@ from minihs.rooms.batch import Batch
 from minihs.rooms.head import NotInRoom
 from minihs.rooms.parts import Parts
 from minihs.rooms.placement import completes, is_settled, missing_prevs, place_live
-from minihs.rooms.policy import policy_server_of
+from minihs.rooms.policy import is_recommended, policy_server_of
 from minihs.rooms.receive import Receiver
+from minihs.store import rooms
 from minihs.store.database import Tx
 
 log = structlog.get_logger()
@@ -32,8 +33,9 @@ log = structlog.get_logger()
 MAX_SECONDS = 0.25
 """What has no place by then goes by the inbox: the answer waits for no room that is slow."""
 
-type Write = Callable[[Tx, Sequence[Event]], object]
-"""Writes what else the transaction holds, and puts these of its events into the inbox."""
+type Write = Callable[[Tx, Sequence[Event]], dict[str, int]]
+"""Writes what else the transaction holds, and puts these of its events into the inbox. Returns the place of
+the first of each room there."""
 
 
 class AtOnce:
@@ -44,10 +46,10 @@ class AtOnce:
     async def take(self, events: Sequence[Event], origin: str, write: Write) -> bool:
         """Commit the transaction with these events, which are admitted. False: nothing was written, and it
         has to go by the inbox."""
-        rooms = {event.room_id for event in events}
-        if len(rooms) != 1:
+        of_rooms = {event.room_id for event in events}
+        if len(of_rooms) != 1:
             return False
-        (room_id,) = rooms
+        (room_id,) = of_rooms
         if room_id in self._receiver.joining:
             return False
         taken = await self._parts.tasks.run_if_idle(
@@ -57,6 +59,9 @@ class AtOnce:
 
     async def _take(self, room_id: str, events: Sequence[Event], origin: str, write: Write) -> bool:
         """In the room's task."""
+        room = rooms.get(self._parts.db.read, room_id)
+        if room is None or not room.resident:  # a head may be kept of a room that we have left
+            return False
         try:
             head = self._parts.take_head(room_id)
         except NotInRoom:
@@ -70,8 +75,10 @@ class AtOnce:
             if not batch.entries:
                 self._parts.heads.keep(head)
                 return False
-            batch.also = lambda tx: write(tx, left)
+            firsts: dict[str, int] = {}
+            batch.also = lambda tx: firsts.update(write(tx, left))
             self._receiver.have_parsed(left)
+            self._parts.turns.expect({event.room_id for event in left}, origin)
             await batch.commit()
         except BaseException as error:
             batch.discard()
@@ -79,7 +86,9 @@ class AtOnce:
                 raise
             log.info("events go by the inbox", room=room_id, origin=origin, because=repr(error))
             return False
-        await self._receiver.follow_up(batch.head)
+        for room_id, seq in firsts.items():
+            self._parts.turns.hand_to(room_id, origin, seq)
+        self._receiver.follow_up(batch.head)
         return True
 
     async def _place(self, batch: Batch, events: Sequence[Event], origin: str) -> list[Event]:
@@ -110,6 +119,9 @@ def _place_one(batch: Batch, event: Event, received_ts: int) -> bool:
     if event.version is not batch.head.version or is_settled(batch.graph, event):
         return False
     if missing_prevs(batch, event):
+        return False
+    # (Of those before it in the transaction one may have designated a policy server.)
+    if not is_recommended(policy_server_of(batch.graph, batch.head), event):
         return False
     try:
         place_live(batch, event, received_ts, Source.TRANSACTION)

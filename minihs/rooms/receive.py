@@ -128,12 +128,18 @@ class Receiver:
             await self._take(room_id, staged + self._ahead(room_id, staged))
             await self._hasten(room_id)
 
-    async def follow_up(self, head: Head) -> None:
-        """In the room's task, when events were given their places past the inbox. `head`: the room's as it is
+    def follow_up(self, head: Head) -> None:
+        """When events were given their places past the inbox: the room's task does what follows from that.
+        (No answer may wait for it: our ties are signed by a policy server.) `head`: the room's as it is
         now."""
-        await self._ties.tie(head)
-        if await self._hasten(head.room_id):
-            self.room_has_work(head.room_id)
+        waiting = inbox.deferred_pdus(self._parts.db.read, head.room_id, self._parts.now(), 1)
+        if waiting or self._ties.are_due(head):
+            self._parts.tasks.start(head.room_id, partial(self._follow_up, head.room_id))
+
+    async def _follow_up(self, room_id: str) -> None:
+        if await self._hasten(room_id):
+            self.room_has_work(room_id)
+        await self._ties.tie(self._parts.head(room_id))
 
     def _just_come(self, batch: Batch, loud: str) -> list[Staged]:
         """What others that are less loud sent just now, and is not in the batch. Not what waits for a parent

@@ -33,6 +33,10 @@ class Ties:
         self._due: dict[str, float] = {}
         """Rooms with many ends, and the time of trio's from which on they are all tied."""
 
+    def are_due(self, head: Head) -> bool:
+        """Has `tie` anything to do or to note?"""
+        return head.loose_ends() > MAX_ENDS or len(head.tips) > MANY_ENDS or head.room_id in self._due
+
     async def tie(self, head: Head) -> None:
         """Send events until no more than MAX_ENDS loose ends are left, if one of our users may. `head` is the
         room's as it is."""
