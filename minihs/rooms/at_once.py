@@ -25,7 +25,7 @@ from minihs.rooms.parts import Parts
 from minihs.rooms.placement import completes, is_settled, missing_prevs, place_live
 from minihs.rooms.policy import is_recommended, policy_server_of
 from minihs.rooms.receive import Receiver
-from minihs.store import rooms
+from minihs.store import inbox, rooms
 from minihs.store.database import Tx
 
 log = structlog.get_logger()
@@ -94,7 +94,10 @@ class AtOnce:
     async def _place(self, batch: Batch, events: Sequence[Event], origin: str) -> list[Event]:
         """Returns those that the inbox has to take."""
         turns, room_id, now = self._parts.turns, batch.head.room_id, self._parts.now()
-        batch.look_ahead([event.event_id for event in events])
+        event_ids = [event.event_id for event in events]
+        batch.look_ahead(event_ids)
+        # Those have their own time to be tried, or none: they may have made their step fail.
+        held = inbox.held_among(self._parts.db.read, event_ids)
         left: list[Event] = []
         deadline = trio.current_time() + MAX_SECONDS
         for place, event in enumerate(events):
@@ -102,7 +105,9 @@ class AtOnce:
             # Who is less loud shall not wait for all of this.
             if place > 0 and (started >= deadline or turns.before(origin, room_id)):
                 return left + list(events[place:])
-            if not _is_dealt_with(batch, event) and not _place_one(batch, event, now):
+            if not _is_dealt_with(batch, event) and (
+                event.event_id in held or not _place_one(batch, event, now)
+            ):
                 left.append(event)
             await turns.after_step(origin, started, room_id)
         return left

@@ -13,9 +13,12 @@ import trio.testing
 from minihs.matrix.room_versions import ROOM_VERSIONS
 from minihs.matrix.signatures import POLICY_KEY_ID, SigningKey, sign_event
 from minihs.rooms import at_once, ties
+from minihs.rooms.batch import Batch
+from minihs.rooms.entry import Entry
 from minihs.rooms.turns import Turns
+from minihs.store import inbox
 from minihs.store.events import Outcome
-from tests.rooms.forge import Forger, rows_of
+from tests.rooms.forge import Forger, inbox_of, rows_of
 from tests.rooms.hostile_paths import ALICE, EVE, VIC, Scene, scenes
 from tests.rooms.world import membership_of
 
@@ -143,6 +146,31 @@ async def test_an_id_is_that_of_one_event_though_two_rooms_get_one_meanwhile(
         )
 
 
+async def test_one_that_made_its_step_fail_is_not_tried_whenever_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        scene.world.loud = True
+        poison, poison_id = scene.good()
+        good, good_id = scene.good()
+        accept = Batch.accept
+        tried: list[str] = []
+
+        def crash(self: Batch, entry: Entry) -> None:
+            tried.append(entry.event.event_id)
+            if entry.event.event_id == poison_id:
+                raise RuntimeError("poison")
+            accept(self, entry)
+
+        monkeypatch.setattr(Batch, "accept", crash)
+        await scene.world.send("e.test", "v.test", [poison])
+        assert inbox_of(scene.victim) == {poison_id: 1}
+        tried.clear()
+        await scene.world.send("e.test", "v.test", [good, poison])
+        assert tried == [good_id]
+        assert inbox_of(scene.victim) == {poison_id: 1}
+
+
 async def test_what_is_left_has_precedence_as_by_the_inbox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,3 +189,21 @@ async def test_what_is_left_has_precedence_as_by_the_inbox(
         await scene.world.send("e.test", "v.test", [first, second])
         assert handed == [(scene.room_id, "e.test", True)]
         assert not scene.victim.parts.turns._in_rooms
+
+
+async def test_who_looks_for_an_id_in_the_inbox_reads_no_other_rows(tmp_path: Path) -> None:
+    async with scenes(tmp_path, "12") as scene:
+        read = scene.victim.parts.db.read
+        seen: list[str] = []
+
+        class Explained:
+            def execute(self, statement: str, parameters: Any) -> Any:
+                plan = read.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+                seen.extend(row[-1] for row in plan)
+                return read.execute(statement, parameters)
+
+        explained: Any = Explained()
+        assert inbox.held_among(explained, ["$a", "$b"]) == set()
+        assert not inbox.is_waiting(explained, "$a")
+        assert len(seen) == 2
+        assert all("USING" in step and "inbox_by_event" in step for step in seen), seen
