@@ -83,9 +83,9 @@ class Receiver:
     def have_parsed(self, events: Iterable[Event]) -> None:
         """These are being put into the inbox."""
         for event in events:
-            if event.text is not None:
-                size = PARSED_FACTOR * len(event.text)
-                self._parsed.put(event.event_id, event, size)
+            if event.text is None:
+                event.text = canonical.dumps(event.json)
+            self._parsed.put(event.event_id, event, PARSED_FACTOR * len(event.text))
 
     def _parse(self, batch: Batch, item: Staged) -> Event:
         known = self._parsed.get(item.event_id)
