@@ -106,10 +106,26 @@ class Asking:
                     batch, partial(federation.get_event_auth, host, room_id, event.event_id)
                 )
             except FederationError:
-                chain = await self.fetch_each(batch, host, list(missing)[:MAX_AUTH_FETCHES])
-            await self.keep_outliers(batch, chain, Source.AUTH_CHAIN, received_ts)
+                for event_id in list(missing)[:MAX_AUTH_FETCHES]:
+                    await self._fetch_with_chain(batch, host, event_id, received_ts)
+            else:
+                await self.keep_outliers(batch, chain, Source.AUTH_CHAIN, received_ts)
             if all(batch.graph.has(event_id) for event_id in missing):
                 return
+
+    async def _fetch_with_chain(self, batch: Batch, host: str, event_id: str, received_ts: int) -> None:
+        """A single event, and what it rests on if that is not here either."""
+        pdus = await self.fetch_each(batch, host, [event_id])
+        await self.keep_outliers(batch, pdus, Source.AUTH_CHAIN, received_ts)
+        if not pdus or batch.graph.has(event_id):
+            return
+        ask_chain = partial(self._parts.federation.get_event_auth, host, batch.head.room_id, event_id)
+        try:
+            pdus += await self.ask(batch, ask_chain)
+        except FederationError as error:
+            log.info("could not get an auth chain", host=host, event_id=event_id, error=str(error))
+        else:
+            await self.keep_outliers(batch, pdus, Source.AUTH_CHAIN, received_ts)
 
     async def fetch_each(self, batch: Batch, host: str, event_ids: Iterable[str]) -> list[object]:
         """Single events, those that are to be had."""

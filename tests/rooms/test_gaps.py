@@ -502,3 +502,33 @@ async def test_history_is_not_skipped_while_those_who_might_show_it_are_away(tmp
             if not await b.backfill(room_id, before=(10**9, 0), limit=3):
                 break
         assert [event_id for event_id in timeline_of(b, room_id) if event_id in said] == said
+
+
+async def test_an_auth_event_that_rests_on_what_is_not_here(tmp_path: Path) -> None:
+    """Who sent the event does not know it itself, so its auth chain is not to be had: only its auth events
+    and theirs."""
+    async with scenes(tmp_path, "12") as scene:
+        e, new = scene.world.servers["e.test"], "@new:e.test"
+        await e.join(new, scene.room_id, via=[])
+        joined = e.parts.head(scene.room_id).state(e.parts.graph).get(("m.room.member", new))
+        assert joined is not None
+        named_id = await e.send(
+            new, scene.room_id, "m.room.member", {"membership": "join", "displayname": "New"}, state_key=new
+        )
+        named = e.parts.graph.event(named_id)
+        assert named is not None
+        assert joined.event_id in named.auth_events
+        auth = [each for each in named.auth_events if each != joined.event_id]
+        pdu = scene.forger.seal(scene.forger.draft("m.room.message", new, {}, auth=[*auth, named_id]))
+        event_id = scene.forger.id_of(pdu)
+        scene.answer_honestly({named_id: named.json})
+
+        def chain_of(_room_id: str, asked: str) -> Any:
+            if asked != named_id:
+                raise Unreachable("e.test", "does not know it")
+            return [joined.json]
+
+        scene.answers["get_event_auth"] = chain_of
+        await scene.world.send("e.test", "v.test", [pdu])
+        assert inbox_of(scene.victim) == {}
+        assert event_id in rows_of(scene.victim)
