@@ -37,6 +37,14 @@ class TestReading:
             assert event.redacted().signed is None
             assert event.with_signatures({"other.test": {"ed25519:1": "x"}}).signed is None
 
+    def test_its_text_is_at_hand_where_its_size_was_taken_of_it(self) -> None:
+        for version in ALL_VERSIONS:
+            pdu = {**pdu_of(version, content={"body": "hello"}), "unsigned": {"age": 1}}
+            event = Event.from_wire(pdu, version)
+            assert event.text == (canonical.dumps(event.json) if version.strict_json else None)
+            assert event.redacted().text is None
+            assert event.with_signatures({"other.test": {"ed25519:1": "x"}}).text is None
+
     def test_a_message_has_no_key(self) -> None:
         event = event_of(V10)
         assert not event.is_state
@@ -84,7 +92,7 @@ class TestReading:
             assert all(
                 getattr(again, field) == getattr(event, field)
                 for field in Event.__slots__
-                if field != "signed"
+                if field not in ("signed", "text")
             )
 
 
