@@ -24,7 +24,7 @@ class Sizes:
     senders: int = 8
     pings: int = 60
     transactions: int = 10  # of 50 PDUs
-    loud_transactions: int = 900  # more than a server takes in while the quiet one is measured
+    loud_transactions: int = 1_600  # more than a server takes in while the quiet one is measured
     outbound_one: int = 60
     outbound_many: int = 20
     destinations: int = 20
@@ -47,7 +47,7 @@ QUICK = Sizes(
     sends=60,
     pings=20,
     transactions=4,
-    loud_transactions=500,
+    loud_transactions=800,
     outbound_one=20,
     outbound_many=8,
     backfill_pages=20,
