@@ -86,8 +86,8 @@ class AtOnce:
                 raise
             log.info("events go by the inbox", room=room_id, origin=origin, because=repr(error))
             return False
-        for room_id, seq in firsts.items():
-            self._parts.turns.hand_to(room_id, origin, seq)
+        if room_id in firsts:
+            self._parts.turns.hand_to(room_id, origin, firsts[room_id])
         self._receiver.follow_up(batch.head)
         return True
 

@@ -54,6 +54,12 @@ class _Job:
         self.result, self.error = result, error
         self.done.set()
 
+    def outcome(self) -> Any:
+        """Of a job that is done; raises what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
 
 class _Queue:
     """The jobs of one room that wait."""
@@ -123,9 +129,7 @@ class RoomTasks:
             return None
         job = _Job(call, between=False)
         await self._do_here(room_id, job)
-        if job.error is not None:
-            raise job.error
-        result: T = job.result
+        result: T = job.outcome()
         return result
 
     async def _wait_for[T](self, room_id: str, job: _Job) -> T:
@@ -134,9 +138,7 @@ class RoomTasks:
             await self._do_here(room_id, job)
         else:
             await self._do_there(room_id, job)
-        if job.error is not None:
-            raise job.error
-        result: T = job.result
+        result: T = job.outcome()
         return result
 
     async def _do_here(self, room_id: str, job: _Job) -> None:
@@ -183,9 +185,7 @@ class RoomTasks:
                         await queue.news.wait()
         finally:
             queue.aside = False
-        if asked.error is not None:
-            raise asked.error
-        result: T = asked.result
+        result: T = asked.outcome()
         return result
 
     async def _ask(self, asked: _Job, queue: _Queue) -> None:
